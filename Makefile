@@ -1,0 +1,81 @@
+# One virtual environment, .venv, built in two steps, each with a stamp that is written only when its imports work:
+#   core   what the tools need: training, probes, reports                        (about 2 minutes)
+#   full   core + test tools + the mmdet3d bridge; compiles mmcv the first time  (10 to 20 minutes; pip keeps the wheel)
+
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip
+CORE   := $(VENV)/.core-installed
+FULL   := $(VENV)/.full-installed
+
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+# The pinned set is for Python 3.11; other versions follow the bounds in setup.cfg.
+CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info[:2] == (3, 11) else "")')
+INSTALL := $(PIP) install --disable-pip-version-check $(if $(CI),-q) $(CONSTRAINTS)
+
+MAX_JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
+TEST_WORKERS ?= 2
+PYTEST_ARGS  ?=
+DEMO         := work_dirs/demo
+
+# Where nuScenes is; see data/README.md.
+ifneq ($(wildcard ../shared/data/nuscenes),)
+export AVJEPA_NUSCENES ?= $(abspath ../shared/data/nuscenes)
+endif
+
+.PHONY: help demo test lint venv venv-full clean
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+# The demo runs on nuScenes. A generated mini city, for a demo without any download, is planned.
+demo: $(CORE)  ## pretrain a tiny model, probe it, check the calibration; run again to resume
+	$(PY) tools/train.py configs/bev_jepa_nuscenes_tiny.py --work-dir $(DEMO) $$(test ! -e $(DEMO)/last.pth || echo --resume)
+	$(PY) tools/probe.py configs/probes/occupancy.py $(DEMO)/last.pth --out $(DEMO)/probe
+	$(PY) tools/check_calibration.py --out $(DEMO)/calibration
+	@echo "Results: $(DEMO)"
+
+# One thread in each of two workers: two workers with two threads each would fight for two cores.
+test: lint $(FULL)  ## ruff, then every test; skipped tests are listed with their reasons
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg HF_HUB_OFFLINE=1 \
+	$(PY) -m pytest -ra -n $(TEST_WORKERS) --dist loadfile --durations=15 $(PYTEST_ARGS)
+
+lint:  ## ruff with the rules of ruff.toml
+	@$(PY) -m ruff --version >/dev/null 2>&1 || { $(PYTHON) -m venv $(VENV) && $(INSTALL) -q ruff; }
+	$(PY) -m ruff check .
+
+venv: $(CORE)  ## build .venv with what the tools need
+venv-full: $(FULL)  ## add the test tools and the mmdet3d bridge
+
+clean:  ## remove .venv and caches; data/ and work_dirs/ stay
+	rm -rf $(VENV) *.egg-info build dist .pytest_cache .ruff_cache .hypothesis
+	find avjepa projects tools configs tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# mmengine asks for opencv-python, nuscenes-devkit for opencv-python-headless. Both wheels write the folder cv2, the
+# later one wins, and the first needs libGL. Keep the headless one alone, whole.
+define keep_headless_cv2
+$(PIP) uninstall -q -y opencv-python
+$(INSTALL) -q --no-deps --force-reinstall "opencv-python-headless<4.12"
+endef
+
+$(CORE): setup.cfg pyproject.toml constraints.txt
+	@echo "Installing the core packages into $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e .
+	$(keep_headless_cv2)
+	$(PY) -W ignore -c "import avjepa, cv2, mmengine, nuscenes, spconv.pytorch, torch, transformers"
+	touch $@
+
+# mmcv has no wheel for a recent torch, and mmdet3d needs its operators, so it is compiled, for the CPU.
+$(FULL): $(CORE)
+	@echo "Installing the test tools and the mmdet3d bridge; compiling mmcv takes 10 to 20 minutes the first time"
+	$(INSTALL) "setuptools<81" wheel ninja
+	MAX_JOBS=$(MAX_JOBS) MMCV_WITH_OPS=1 FORCE_CUDA=0 $(INSTALL) --no-build-isolation --no-deps mmcv==2.1.0
+	$(INSTALL) --no-deps mmdet==3.3.0 mmdet3d==1.4.0 lyft-dataset-sdk==0.0.8
+	$(INSTALL) -e ".[dev,mmdet3d]"
+	$(keep_headless_cv2)
+	$(PY) -W ignore -c "import mmcv.ops, mmdet3d.models, mmdet3d.datasets" || \
+	{ echo "If mmcv fails to load, its cached wheel was built for another torch: $(PIP) cache remove mmcv; make clean"; exit 1; }
+	touch $@

@@ -1,0 +1,59 @@
+"""spconv on machines without a GPU. The CUDA wheels compute exactly on the CPU, with two things arranged here:
+
+- the backward pass asks CUDA for a stream, which raises without a GPU; the CPU kernels ignore its value, so 0 will do;
+- the default algorithm (implicit GEMM) is for GPUs; ``ConvAlgo.Native`` runs on both.
+
+The plain CPU wheel, the distribution called ``spconv``, must not be used: its scatter-add races between threads and returns
+wrong sums with more than one.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from importlib import metadata
+from types import ModuleType
+
+import torch
+
+
+def load_spconv() -> ModuleType:
+    """The module ``spconv.pytorch``, usable on this machine.
+
+    Raises:
+        ImportError: spconv is missing, or it is the CPU wheel with the data race.
+    """
+    mend = "pip install spconv-cu120 (Python <= 3.11) or spconv-cu126 (Python >= 3.12); both run without a GPU"
+    installed = {name for name in ("spconv", "spconv-cu120", "spconv-cu126") if _is_installed(name)}
+    if installed == {"spconv"}:
+        raise ImportError(f"the CPU wheel 'spconv' adds wrongly with more than one thread; pip uninstall spconv, then {mend}")
+    tracing_log = logging.getLogger("torch.fx._symbolic_trace")
+    try:
+        with warnings.catch_warnings():
+            # spconv 2.3 uses names of torch that are being renamed; it works, and users can do nothing about it.
+            warnings.simplefilter("ignore", FutureWarning)
+            tracing_log.setLevel(logging.ERROR)
+            import spconv.pytorch as spconv
+            import spconv.pytorch.ops as ops
+    except ImportError as error:
+        raise ImportError(f"spconv cannot be imported ({error}); {mend}") from error
+    finally:
+        tracing_log.setLevel(logging.NOTSET)
+    if not torch.cuda.is_available():
+        ops.get_current_stream = lambda: 0
+    return spconv
+
+
+def use_algorithm_for(convolution: torch.nn.Module, device: torch.device) -> None:
+    """Native on the CPU, where the others refuse to run; on a GPU what spconv chose when the convolution was built."""
+    if not hasattr(convolution, "gpu_algo"):
+        convolution.gpu_algo = convolution.algo
+    convolution.algo = convolution.gpu_algo if device.type == "cuda" else load_spconv().ConvAlgo.Native
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,25 @@
+"""What every tool does around its ``main``: a user's mistake is one line on stderr, without a traceback."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+from avjepa.errors import UserError
+
+
+def run_tool(main: Callable[[], None]) -> None:
+    """Run a tool and leave the process: 0 done, 2 a mistake that the user can mend, 130 interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        main()
+    except UserError as error:
+        sys.exit(_complain(f"error: {error}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_complain("interrupted", 130))
+
+
+def _complain(message: str, code: int) -> int:
+    print(" ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,62 @@
+"""Reading a training config and applying the command line to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper
+
+from avjepa.errors import ConfigError
+
+DATA_ROOT_VARIABLE = "AVJEPA_NUSCENES"
+
+
+def load_config(path: Path, options: dict | None = None, data_root: str | None = None) -> Config:
+    """Read a pure-Python config, apply ``key=value`` options, and set the data root of every data set in it.
+
+    The data root is, in this order: the argument, the environment variable AVJEPA_NUSCENES, the config's own.
+
+    Raises:
+        ConfigError: no such file, an error in it, or an option whose key does not exist.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such config; see configs/")
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is Python: anything can be wrong in it
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+    for key in options or {}:
+        _check_key(cfg, key, path)
+    cfg.merge_from_dict(options or {})
+    data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
+    if data_root:
+        for part in ("train_data", "monitor", "test_data"):
+            if part in cfg:
+                cfg[part].dataset.root = data_root
+    return cfg
+
+
+def use_amp(cfg: Config, cuda_available: bool) -> None:
+    """Switch the optimiser wrapper to automatic mixed precision, in place.
+
+    Raises:
+        ConfigError: there is no GPU; mmengine's wrapper works on GPUs only.
+    """
+    if not cuda_available:
+        raise ConfigError("--amp needs a CUDA GPU and none was found; train without it")
+    cfg.optim_wrapper.type = AmpOptimWrapper
+    cfg.optim_wrapper.setdefault("dtype", "bfloat16")
+
+
+def _check_key(cfg: Config, dotted: str, path: Path) -> None:
+    """A mistyped option must not create a new key that nobody reads."""
+    node = cfg
+    for key in dotted.split("."):
+        if isinstance(node, (list, tuple)) and key.isdigit() and int(key) < len(node):
+            node = node[int(key)]
+        elif hasattr(node, "keys") and key in node:
+            node = node[key]
+        else:
+            raise ConfigError(f"--cfg-options {dotted}: {path} has no such key ('{key}')")

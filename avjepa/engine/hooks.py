@@ -1,0 +1,170 @@
+"""What happens around a training step: teacher update, loss curve, monitors with their alarm, pictures, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+from avjepa.engine.checkpoint import save_checkpoint
+from avjepa.engine.data import held_out_batch
+from avjepa.errors import CollapseError
+from avjepa.jepa.model import BEVJEPA
+from avjepa.reports.figures import save_prediction_picture
+
+
+def jepa_of(runner: Runner) -> BEVJEPA:
+    """The bare model behind any wrapper."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return model.jepa
+
+
+class TeacherHook(Hook):
+    """Moves the EMA teacher after every optimiser step."""
+
+    priority = "HIGH"
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Progress is counted in finished steps, so the last update has momentum 1."""
+        if runner.optim_wrapper.should_update():
+            jepa_of(runner).update_target((runner.iter + 1) / runner.max_iters)
+
+
+class LossCurveHook(Hook):
+    """Writes every iteration's loss terms, unsmoothed, to ``work_dir/loss_curve.jsonl``, and stops on a loss that is not finite.
+
+    On resume, rows past the checkpoint are dropped: the file is that of a run which was never stopped.
+    """
+
+    def before_train(self, runner) -> None:
+        """Keep the rows up to the iteration we start at."""
+        self.path = Path(runner.work_dir) / "loss_curve.jsonl"
+        if not is_main_process():
+            return
+        rows = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = rows[: runner.iter]
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        temporary.write_text("".join(row + "\n" for row in kept))
+        os.replace(temporary, self.path)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Append one row."""
+        row = {"iteration": runner.iter + 1, **{name: float(value) for name, value in outputs.items()}}
+        if is_main_process():
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        if not math.isfinite(row["loss"]):
+            raise CollapseError(f"loss is {row['loss']} at iteration {row['iteration']}; lower optim_wrapper.optimizer.lr")
+
+
+class MonitorHook(Hook):
+    """Measures a fixed held-out batch every ``interval`` iterations and stops a collapsed run with a readable message.
+
+    The alarm is on the std of the embedding first: a collapsed run has the lowest loss and can have a high RankMe.
+
+    Args:
+        dataset: config of the held-out data set.
+        num_clips: clips of the batch.
+        interval: iterations between measurements.
+        alarm_std: the run stops when std falls below this share of its value at the start.
+    """
+
+    def __init__(self, dataset: dict | Dataset, num_clips: int, interval: int, alarm_std: float = 0.1) -> None:
+        self.dataset = dataset
+        self.num_clips = num_clips
+        self.interval = interval
+        self.alarm_std = alarm_std
+
+    def before_train(self, runner) -> None:
+        """Load the batch, and measure it once before the first step."""
+        self.path = Path(runner.work_dir) / "monitors.jsonl"
+        self.clips = held_out_batch(self.dataset, self.num_clips)
+        kept = [row for row in self._rows() if row["iteration"] <= runner.iter] if runner.iter else []
+        self._write(kept)
+        if kept and kept[0]["iteration"] == 0:
+            self.start_std = kept[0]["std"]
+        else:
+            self.start_std = self._measure(runner, 0)["std"]
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Measure, log, and judge."""
+        iteration = runner.iter + 1
+        if iteration % self.interval and iteration != runner.max_iters:
+            return
+        monitors = self._measure(runner, iteration)
+        if not monitors["std"] >= self.alarm_std * self.start_std:  # also catches nan
+            raise CollapseError(
+                f"embedding collapsed at iteration {iteration}: std {monitors['std']:.3g} is below {self.alarm_std:g} x its "
+                f"start {self.start_std:.3g} (RankMe {monitors['rankme']:.1f}, loss {float(outputs['loss']):.3g}); "
+                "raise weights.variance, use the EMA target, or lower the learning rate"
+            )
+
+    def _measure(self, runner, iteration: int) -> dict[str, float]:
+        runner.model.eval()
+        with torch.no_grad():
+            monitors = runner.model(clips=self.clips.to(next(runner.model.parameters()).device), mode="monitor")
+        runner.model.train()
+        self._write([*self._rows(), {"iteration": iteration, **monitors}])
+        for name, value in monitors.items():
+            runner.visualizer.add_scalar(f"monitor/{name}", value, iteration)
+        runner.logger.info(
+            f"Monitor [{iteration}/{runner.max_iters}]  std: {monitors['std']:.3f}  rankme: {monitors['rankme']:.1f}  "
+            f"prediction/persistence: {monitors['ratio_occupied']:.3f} occupied, {monitors['ratio_all']:.3f} all, "
+            f"{monitors['ratio_changed']:.3f} changed  wrong motion: {monitors['wrong_motion']:.2f}"
+        )
+        return monitors
+
+    def _rows(self) -> list[dict]:
+        return [json.loads(row) for row in self.path.read_text().splitlines()] if self.path.exists() else []
+
+    def _write(self, rows: list[dict]) -> None:
+        if not is_main_process():
+            return
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        os.replace(temporary, self.path)
+
+
+class PictureHook(Hook):
+    """Every ``interval`` iterations, a picture of context, mask, target and prediction in ``work_dir/pictures``."""
+
+    def __init__(self, interval: int) -> None:
+        self.interval = interval
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Draw the first clip of the batch that was just trained on."""
+        iteration = runner.iter + 1
+        if (iteration % self.interval and iteration != runner.max_iters) or not is_main_process():
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        path = Path(runner.work_dir) / "pictures" / f"iter_{iteration:06d}.png"
+        seconds = data_batch.time_s[0, data_batch.num_context - 1 :].tolist()
+        save_prediction_picture(path, model.last_predictions, seconds, model.jepa.encoder.grid)
+
+
+class CheckpointHook(Hook):
+    """Saves every ``interval`` iterations and at the end; keeps the newest ``keep``."""
+
+    priority = "VERY_LOW"
+
+    def __init__(self, interval: int, keep: int = 2) -> None:
+        self.interval = interval
+        self.keep = keep
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Save, then remove what is no longer kept."""
+        iteration = runner.iter + 1
+        if iteration % self.interval and iteration != runner.max_iters:
+            return
+        save_checkpoint(runner, f"iter_{iteration:07d}.pth")
+        if is_main_process():
+            for old in sorted(Path(runner.work_dir).glob("iter_*.pth"))[: -self.keep]:
+                old.unlink()

@@ -1,0 +1,1 @@
+"""Rigid transforms, cameras, the BEV grid and ego-motion. Depends on nothing else in avjepa."""

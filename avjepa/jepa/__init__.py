@@ -1,0 +1,1 @@
+"""The temporal joint-embedding predictive architecture over BEV maps. Depends on geometry, sensors and bev."""

@@ -1,0 +1,108 @@
+"""The terms of the JEPA loss. All means are over the joined batch of all ranks. Letters: see conventions.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from avjepa.conventions import FREE, OCCUPIED
+from avjepa.jepa.distributed import sum_over_ranks
+
+CellLoss = Literal["smooth_l1", "l1", "l2", "cosine"]
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weight of each term; a weight of 0 switches the term off, but it is still computed and logged."""
+
+    masked: float = 1.0
+    future: float = 1.0
+    rollout: float = 0.5
+    variance: float = 1.0
+    covariance: float = 0.04
+    occupancy: float = 0.1
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """Unweighted terms, each a scalar of the joined batch.
+
+    Attributes:
+        masked: prediction error on hidden cells of the present.
+        future: prediction error on future frames, predicted from the present state.
+        rollout: prediction error on future frames, predicted from the prediction before.
+        variance, covariance: regulariser on the context embedding.
+        occupancy: grounding, binary cross-entropy of occupied against free.
+    """
+
+    masked: torch.Tensor
+    future: torch.Tensor
+    rollout: torch.Tensor
+    variance: torch.Tensor
+    covariance: torch.Tensor
+    occupancy: torch.Tensor
+
+    def total(self, weights: LossWeights) -> torch.Tensor:
+        """The objective: weighted sum of the terms whose weight is not zero."""
+        named = [(getattr(weights, field.name), getattr(self, field.name)) for field in fields(self)]
+        return sum(weight * term for weight, term in named if weight)
+
+
+def cell_error(prediction: torch.Tensor, target: torch.Tensor, kind: CellLoss) -> torch.Tensor:
+    """Error of every cell (M, Y, X): mean over channels of the difference of (M, C, Y, X), or 1 - cosine."""
+    if kind == "smooth_l1":
+        return F.smooth_l1_loss(prediction, target, reduction="none").mean(1)
+    if kind == "l1":
+        return (prediction - target).abs().mean(1)
+    if kind == "l2":
+        return (prediction - target).square().mean(1)
+    if kind == "cosine":
+        return 1 - F.cosine_similarity(prediction, target, dim=1)
+    raise ValueError(f"unknown loss {kind!r}; want smooth_l1, l1, l2 or cosine")
+
+
+def stratified_mean(
+    error: torch.Tensor, states: torch.Tensor, valid: torch.Tensor, occupied_weight: float
+) -> torch.Tensor:
+    """``occupied_weight`` x mean over occupied cells + the rest x mean over free cells, of valid cells only.
+
+    Unobserved cells never count. A stratum without cells gives its weight to the other; no cell at all gives 0.
+
+    Args:
+        error: (M, Y, X).
+        states: (M, Y, X) cell states at the time of the target.
+        valid: (M, Y, X) bool.
+        occupied_weight: weight of the occupied stratum, in [0, 1]; .75 after AD-L-JEPA.
+    """
+    strata = torch.stack([valid & (states == OCCUPIED), valid & (states == FREE)]).to(error)  # (2, M, Y, X)
+    sums = sum_over_ranks((strata * error).flatten(1).sum(1))
+    counts = sum_over_ranks(strata.flatten(1).sum(1))
+    weights = error.new_tensor([occupied_weight, 1 - occupied_weight]) * (counts > 0)
+    return (weights * sums / counts.clamp(min=1)).sum() / weights.sum().clamp(min=1e-6)
+
+
+def variance_covariance(z_cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """VICReg's regularisers (Bardes et al. 2022, eq. 1-4) on embeddings of cells (P, C), statistics over all ranks.
+
+    Returns:
+        Mean over dimensions of relu(1 - std), and the sum of squared off-diagonal covariances divided by C. Always
+        float32.
+    """
+    z_cells = z_cells.float()
+    count = sum_over_ranks(z_cells.new_tensor(float(len(z_cells)))).clamp(min=2)
+    centred = z_cells - sum_over_ranks(z_cells.sum(0)) / count
+    covariance = sum_over_ranks(centred.T @ centred) / (count - 1)
+    std = (covariance.diagonal() + 1e-4).sqrt()
+    off_diagonal = covariance.square().sum() - covariance.diagonal().square().sum()
+    return F.relu(1 - std).mean(), off_diagonal / z_cells.shape[1]
+
+
+def occupancy_loss(
+    logits: torch.Tensor, states: torch.Tensor, valid: torch.Tensor, occupied_weight: float
+) -> torch.Tensor:
+    """Binary cross-entropy of occupied against free on valid, observed cells, stratified as the JEPA loss: all (M, Y, X)."""
+    error = F.binary_cross_entropy_with_logits(logits.float(), (states == OCCUPIED).float(), reduction="none")
+    return stratified_mean(error, states, valid, occupied_weight)

@@ -1,0 +1,80 @@
+"""What to watch while a JEPA trains, measured on a fixed held-out batch with nothing masked. The loss is not among it: a
+collapsed run has the lowest loss of all. Letters: see conventions.py."""
+
+from __future__ import annotations
+
+import torch
+
+from avjepa.conventions import FREE, OCCUPIED, UNOBSERVED
+from avjepa.geometry.ego_motion import warp_bev
+from avjepa.jepa.collapse import masked_mean, per_dim_std, rankme
+from avjepa.jepa.losses import cell_error
+from avjepa.jepa.model import BEVJEPA, normalise_each, persistence
+from avjepa.sensors.sample import ClipBatch
+
+
+@torch.no_grad()
+def measure(jepa: BEVJEPA, clips: ClipBatch) -> dict[str, float]:
+    """Monitors by name, on one batch; evaluate in ``eval`` mode.
+
+    Names:
+        std: mean over dimensions of the std of the present embedding over occupied cells, and std_min, the smallest.
+        rankme: effective rank of the same cells, centred.
+        error_occupied, error_all: prediction error over all future horizons.
+        ratio_occupied, ratio_all, ratio_changed: prediction error / error of persistence-by-warp, over all future
+            horizons; below 1 the predictor has learned something. "changed": cells whose occupancy differs from the
+            warped present (label-free evidence of movers).
+        ratio_occupied_1, ...: the same for each future horizon.
+        wrong_motion: error with the ego-motion set to none / error with the true one; 1 means the motion is ignored.
+    """
+    state, z = jepa.encode_context(clips)
+    states, target = jepa.encode_targets(clips)
+    raw, overlap = jepa.predict(state, clips)
+    kept, kept_overlap = persistence(target[:, 0], clips, jepa.predictor)
+
+    things = z.movedim(1, -1)[states[:, 0] == OCCUPIED].float()
+    std = per_dim_std(things)
+    monitors = {"std": std.mean(), "std_min": std.min()}
+    monitors["rankme"] = rankme(things[:: max(1, len(things) // 4096)]) if len(things) > 1 else std.new_tensor(torch.nan)
+
+    valid = (overlap & kept_overlap & (states != UNOBSERVED))[:, 1:]
+    strata = {
+        "occupied": valid & (states[:, 1:] == OCCUPIED),
+        "all": valid,
+        "changed": valid & changed_cells(states, clips, jepa),
+    }
+    error = _errors(jepa, normalise_each(raw), target)
+    error_kept = _errors(jepa, kept, target)
+    for name, cells in strata.items():
+        monitors[f"ratio_{name}"] = masked_mean(error, cells) / masked_mean(error_kept, cells)
+    monitors["error_occupied"] = masked_mean(error, strata["occupied"])
+    monitors["error_all"] = masked_mean(error, strata["all"])
+    for k in range(error.shape[1]):
+        cells = strata["occupied"][:, k]
+        monitors[f"ratio_occupied_{k + 1}"] = masked_mean(error[:, k], cells) / masked_mean(error_kept[:, k], cells)
+
+    still, _ = jepa.predictor(
+        state.repeat_interleave(states.shape[1], 0),
+        torch.eye(4, device=z.device).expand(states[:, :, 0, 0].numel(), 4, 4),
+        clips.time_s[:, clips.num_context - 1 :].flatten(),
+    )
+    error_still = _errors(jepa, normalise_each(still.unflatten(0, states.shape[:2])), target)
+    monitors["wrong_motion"] = masked_mean(error_still, strata["occupied"]) / masked_mean(error, strata["occupied"])
+    return {name: float(value) for name, value in monitors.items()}
+
+
+def changed_cells(states: torch.Tensor, clips: ClipBatch, jepa: BEVJEPA) -> torch.Tensor:
+    """Cells (B, F, Y, X), bool, seen both now and at the future time whose occupancy differs from the warped present."""
+    frame_T_now = clips.frame_T_now()[:, 1:]
+    batch, horizons = frame_T_now.shape[:2]
+    now = torch.stack([states[:, 0] == OCCUPIED, states[:, 0] == FREE], 1).float()  # (B, 2, Y, X)
+    warped, _ = warp_bev(now.repeat_interleave(horizons, 0), frame_T_now.flatten(0, 1), jepa.predictor.grid)
+    was_occupied, was_free = (warped > 0.9).unflatten(0, (batch, horizons)).unbind(2)
+    then = states[:, 1:]
+    return (was_free & (then == OCCUPIED)) | (was_occupied & (then == FREE))
+
+
+def _errors(jepa: BEVJEPA, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Error of every cell of every future horizon (B, F, Y, X)."""
+    error = cell_error(predicted[:, 1:].flatten(0, 1), target[:, 1:].flatten(0, 1), jepa.cell_loss)
+    return error.unflatten(0, (len(predicted), -1))

@@ -1,0 +1,1 @@
+"""Metrics, each a function with its definition in the docstring."""

@@ -1,0 +1,1 @@
+"""Tables, pictures and records of results. Depends on everything before it."""

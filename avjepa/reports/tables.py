@@ -1,0 +1,35 @@
+"""Result tables: mean and spread over seeds, and an honest word on gains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation over seeds (0 for a single one)."""
+    array = np.asarray(values, dtype=float)
+    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0
+
+
+def markdown_table(rows: Mapping[str, Mapping[str, Sequence[float]]], metrics: Mapping[str, str], digits: int = 3) -> str:
+    """A Markdown table of ``rows[row][metric] = values over seeds``; ``metrics`` maps a metric to its column title."""
+    lines = ["| | " + " | ".join(metrics.values()) + " | seeds |", "|---|" + "---|" * (len(metrics) + 1)]
+    for row, values in rows.items():
+        cells = []
+        for metric in metrics:
+            mean, spread = mean_and_spread(values[metric])
+            several = len(values[metric]) > 1
+            cells.append(f"{mean:.{digits}f} ± {spread:.{digits}f}" if several else f"{mean:.{digits}f}")
+        lines.append(f"| {row} | " + " | ".join(cells) + f" | {len(next(iter(values.values())))} |")
+    return "\n".join(lines)
+
+
+def gain_verdict(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """ "gain", "loss" or "no difference": a difference of means no larger than the larger spread is none."""
+    (mean, spread), (other_mean, other_spread) = mean_and_spread(ours), mean_and_spread(theirs)
+    difference = mean - other_mean
+    if not abs(difference) > max(spread, other_spread):
+        return "no difference"
+    return "gain" if difference > 0 else "loss"

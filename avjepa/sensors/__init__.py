@@ -1,0 +1,1 @@
+"""From files of a drive to batches of clips. Depends on geometry."""
