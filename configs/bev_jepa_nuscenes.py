@@ -16,6 +16,7 @@ from avjepa.bev.lidar_sparse import SparseEncoder
 from avjepa.bev.lift_splat import DepthBins, LiftSplat
 from avjepa.engine.hooks import CheckpointHook, LossCurveHook, PictureHook, TeacherHook
 from avjepa.engine.model import JEPATrainingModel
+from avjepa.engine.optim import TrainedParameters
 from avjepa.engine.runner import ClipTrainLoop
 from avjepa.geometry.grid import BEVGrid
 from avjepa.jepa.losses import LossWeights
@@ -114,9 +115,10 @@ model = dict(
 iterations = 26_000
 optim_wrapper = dict(
     type=OptimWrapper,
+    constructor=TrainedParameters,
     optimizer=dict(type=AdamW, lr=3e-4, weight_decay=0.01),
     clip_grad=dict(max_norm=10.0),
-    paramwise_cfg=dict(custom_keys={"camera.backbone": dict(lr_mult=0.1)}),
+    paramwise_cfg=dict(lr_mult={"camera.backbone": 0.1}),
 )
 param_scheduler = [
     dict(type=LinearLR, start_factor=0.1, by_epoch=False, begin=0, end=1000),

@@ -52,7 +52,7 @@ model.jepa.predictor.update(grid=bev_grid, channels=channels, hidden_channels=32
 iterations = 400
 optim_wrapper.optimizer.update(lr=2e-3)
 optim_wrapper.clip_grad.update(max_norm=1.0)
-optim_wrapper.paramwise_cfg.custom_keys["camera.backbone"].update(lr_mult=1.0)  # it starts from random weights
+optim_wrapper.paramwise_cfg.lr_mult.update({"camera.backbone": 1.0})  # it starts from random weights
 param_scheduler[0].update(end=40)
 param_scheduler[1].update(begin=40, end=iterations)
 train_cfg.update(max_iters=iterations)

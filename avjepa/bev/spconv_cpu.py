@@ -27,18 +27,15 @@ def load_spconv() -> ModuleType:
     installed = {name for name in ("spconv", "spconv-cu120", "spconv-cu126") if _is_installed(name)}
     if installed == {"spconv"}:
         raise ImportError(f"the CPU wheel 'spconv' adds wrongly with more than one thread; pip uninstall spconv, then {mend}")
-    tracing_log = logging.getLogger("torch.fx._symbolic_trace")
     try:
         with warnings.catch_warnings():
             # spconv 2.3 uses names of torch that are being renamed; it works, and users can do nothing about it.
             warnings.simplefilter("ignore", FutureWarning)
-            tracing_log.setLevel(logging.ERROR)
             import spconv.pytorch as spconv
             import spconv.pytorch.ops as ops
     except ImportError as error:
         raise ImportError(f"spconv cannot be imported ({error}); {mend}") from error
-    finally:
-        tracing_log.setLevel(logging.NOTSET)
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # warns of the same at every call
     if not torch.cuda.is_available():
         ops.get_current_stream = lambda: 0
     return spconv

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -31,6 +32,10 @@ class ClipBatchSampler(Sampler[list[tuple[int, int]]]):
         self.rank = rank
         self.world_size = world_size
         self.first_iteration = 0
+
+    def __len__(self) -> int:
+        """mmengine asks; the stream has no end."""
+        return sys.maxsize
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         place = (self.first_iteration * self.world_size + self.rank) * self.batch_size

@@ -44,6 +44,15 @@ class TrainRunner(Runner):
             return fully_shard(model)
         raise ConfigError(f"config: parallel must be 'ddp' or 'fsdp', got {parallel!r}")
 
+    def get_hooks_info(self) -> str:
+        """One line; mmengine lists every hook at every stage."""
+        return " ".join(type(hook).__name__ for hook in self.hooks)
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """One line; mmengine prints the environment and the whole config, which it also writes to the work dir."""
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        self.logger.info(f"torch {torch.__version__} on {device}; seed {self.seed}; writing to {self.work_dir}")
+
     def load_or_resume(self) -> None:
         """Resume from ``work_dir/last.pth`` (``--resume``), or start from the beginning when there is none yet."""
         if not self._resume or self._has_loaded:
