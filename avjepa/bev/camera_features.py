@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoBackbone, ResNetConfig
+from transformers import AutoBackbone, AutoConfig, ResNetConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -109,14 +109,11 @@ def pretrained_backbone(folder: str, out_stages: tuple[str, ...]) -> nn.Module:
     """
     if not (Path(folder) / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: no config.json; save a backbone there with model.save_pretrained('{folder}')")
-    has_weights = any(Path(folder).glob("*.safetensors"))
-    if has_weights:
-        backbone = AutoBackbone.from_pretrained(folder, out_features=list(out_stages), local_files_only=True)
-        return FrozenBatchNorm(backbone)
+    config = AutoConfig.from_pretrained(folder, out_features=list(out_stages), local_files_only=True)
+    backbone = AutoBackbone.from_config(config)
+    if any(Path(folder).glob("*.safetensors")):
+        return FrozenBatchNorm(type(backbone).from_pretrained(folder, config=config, local_files_only=True))
     log.warning("%s holds no *.safetensors: the image backbone starts from random weights", folder)
-    from transformers import AutoConfig
-
-    backbone = AutoBackbone.from_config(AutoConfig.from_pretrained(folder, out_features=list(out_stages), local_files_only=True))
     batchnorm_to_groupnorm(backbone)
     return backbone
 

@@ -85,7 +85,9 @@ class SparseEncoder(nn.Module):
         for convolution in self._convolutions:
             use_algorithm_for(convolution, voxels.features.device)
         # The number of frames is given, never read off the indices: the last frame may be empty.
-        x = spconv.SparseConvTensor(voxels.features, voxels.indices, self.grid.shape_zyx, voxels.num_frames)
+        # spconv reads raw memory, so views with other strides would be taken for something else.
+        features, indices = voxels.features.contiguous(), voxels.indices.contiguous()
+        x = spconv.SparseConvTensor(features, indices, self.grid.shape_zyx, voxels.num_frames)
         x = self.stages[0](self.stem(x))
         for down, stage in zip(self.down, self.stages[1:], strict=True):
             x = stage(down(x))

@@ -105,7 +105,8 @@ class LiftSplat(nn.Module):
         if self._kept is not None and self._kept[1] == sizes and _all_equal(self._kept[0], calibration):
             return self._kept[2]
         table = lift_table(feature_size, image_size_px, *calibration, self.depth_bins, self.grid)
-        self._kept = (calibration, sizes, table)
+        # Cloned, or a caller that changes its tensors in place would be compared with itself.
+        self._kept = (tuple(part.clone() for part in calibration), sizes, table)
         return table
 
 
