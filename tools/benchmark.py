@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
             optimizer.step()
             jepa.update_target(0.0)
 
-    report(jepa, loss, clock, args, device)
+    report(jepa, loss.detach(), clock, args, device)
 
 
 class StageClock:
@@ -138,7 +138,7 @@ def report(jepa: nn.Module, loss: torch.Tensor, clock: StageClock, args: argpars
     console.print(table)
     console.print(f"loss {float(loss):.4f}, finite: {bool(torch.isfinite(loss))}")
 
-    gradients = Table(title="gradients by trained module (norm; a zero-initialised layer blocks what lies behind it at step 1)")
+    gradients = Table(title="gradients by trained module")
     gradients.add_column("module")
     gradients.add_column("parameters", justify="right")
     gradients.add_column("gradient norm", justify="right")

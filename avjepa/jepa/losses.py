@@ -92,9 +92,9 @@ def variance_covariance(z_cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
         float32.
     """
     z_cells = z_cells.float()
-    count = sum_over_ranks(z_cells.new_tensor(float(len(z_cells)))).clamp(min=2)
-    centred = z_cells - sum_over_ranks(z_cells.sum(0)) / count
-    covariance = sum_over_ranks(centred.T @ centred) / (count - 1)
+    count = sum_over_ranks(z_cells.new_tensor(float(len(z_cells))))
+    centred = z_cells - sum_over_ranks(z_cells.sum(0)) / count.clamp(min=1)
+    covariance = sum_over_ranks(centred.T @ centred) / (count - 1).clamp(min=1)
     std = (covariance.diagonal() + 1e-4).sqrt()
     off_diagonal = covariance.square().sum() - covariance.diagonal().square().sum()
     return F.relu(1 - std).mean(), off_diagonal / z_cells.shape[1]
