@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.dist import init_dist
+from mmengine.dist import init_dist, is_main_process
 from torch import distributed
 
 from avjepa.cli import run_tool
@@ -51,7 +51,8 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError(f"{work_dir} already holds a run; pass --resume to continue it, or another --work-dir")
     start_processes(args.launcher)
     build_runner(cfg, work_dir, args.resume, args.launcher).train()
-    print(f"done: {work_dir / 'last.pth'}\nnext: python tools/probe.py configs/probes/occupancy.py {work_dir / 'last.pth'}")
+    if is_main_process():
+        print(f"done: {work_dir / 'last.pth'}\nnext: python tools/probe.py configs/probes/occupancy.py {work_dir / 'last.pth'}")
 
 
 def start_processes(launcher: str) -> None:

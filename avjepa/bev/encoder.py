@@ -80,12 +80,16 @@ class BEVEncoder(nn.Module):
     def encode_lidar(self, frames: FrameBatch) -> torch.Tensor:
         """LiDAR branch (M, C_lidar, Y, X); a frame without returns gives the response to empty space."""
         voxels = voxelise_mean(frames.points, frames.point_frame, self.voxel_grid, frames.num_frames)
-        return self.lidar(voxels)
+        lidar_bev = self.lidar(voxels)
+        return lidar_bev if len(voxels.features) else lidar_bev + zero_of(self.lidar)
 
     def encode_cameras(self, frames: FrameBatch, like: torch.Tensor) -> torch.Tensor:
         """Camera branch (M, C_camera, Y, X), on the device and in the dtype of ``like``."""
-        if self.camera is None or not bool(frames.camera_present.any()):
-            return like.new_zeros(like.shape[0], self.lift.out_channels if self.lift else 0, *like.shape[-2:])
+        if self.camera is None:
+            return like.new_zeros(like.shape[0], 0, *like.shape[-2:])
+        if not bool(frames.camera_present.any()):
+            nothing = like.new_zeros(like.shape[0], self.lift.out_channels, *like.shape[-2:])
+            return nothing + zero_of(self.camera) + zero_of(self.lift)
         features = self.camera(frames.images, frames.camera_present)  # (M, N, C_image, h, w)
         image_size_px = tuple(frames.images.shape[-2:])
         return self.lift(features, image_size_px, frames.pix_T_cam, frames.bev_T_cam, frames.camera_present).to(like.dtype)
@@ -113,3 +117,11 @@ class CellTokens(nn.Module):
         if hidden is None:
             return marked
         return torch.where(hidden[:, None], self.masked.to(fused.dtype)[:, None, None], marked)
+
+
+def zero_of(module: nn.Module) -> torch.Tensor:
+    """Zero, with a gradient of zero for every parameter of a branch that had nothing to do.
+
+    Ranks must agree on which parameters have a gradient, and sensor drop differs between them (FSDP fails otherwise).
+    """
+    return 0 * sum(parameter.sum() for parameter in module.parameters())

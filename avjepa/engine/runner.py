@@ -44,6 +44,10 @@ class TrainRunner(Runner):
             return fully_shard(model)
         raise ConfigError(f"config: parallel must be 'ddp' or 'fsdp', got {parallel!r}")
 
+    def _init_model_weights(self) -> None:
+        """Nothing: modules initialise themselves, alike on every rank by the same seed. mmengine would broadcast tensors here,
+        which sharded ones do not allow."""
+
     def get_hooks_info(self) -> str:
         """One line; mmengine lists every hook at every stage."""
         return " ".join(type(hook).__name__ for hook in self.hooks)
