@@ -10,7 +10,12 @@ import numpy as np
 from avjepa.errors import BadFileError
 
 LIDAR_COLUMNS = 5  # x, y, z in metres, intensity 0..255, ring
-REDUCED_DECODES = ((8, cv2.IMREAD_REDUCED_COLOR_8), (4, cv2.IMREAD_REDUCED_COLOR_4), (2, cv2.IMREAD_REDUCED_COLOR_2))
+DECODES = {
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    1: cv2.IMREAD_COLOR,
+}
 
 
 def read_lidar(path: Path) -> tuple[np.ndarray, int]:
@@ -56,12 +61,9 @@ def read_image(path: Path, least_height_px: int, least_width_px: int) -> tuple[n
     size = image_size(data)
     if size is None:
         raise BadFileError(f"{path}: not a readable image; copy it again")
-    for reduction, flag in REDUCED_DECODES:
-        if size[0] >= reduction * least_height_px and size[1] >= reduction * least_width_px:
-            break
-    else:
-        reduction, flag = 1, cv2.IMREAD_COLOR
-    image = cv2.imdecode(data, flag)
+    most = min(size[0] / least_height_px, size[1] / least_width_px)
+    reduction = next((reduction for reduction in DECODES if reduction <= most), 1)
+    image = cv2.imdecode(data, DECODES[reduction])
     if image is None:
         raise BadFileError(f"{path}: not a readable image; copy it again")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), reduction
@@ -77,6 +79,7 @@ def image_size(data: np.ndarray) -> tuple[int, int] | None:
     while place + 9 < len(content) and content[place] == 0xFF:
         marker = content[place + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-            return int.from_bytes(content[place + 5 : place + 7], "big"), int.from_bytes(content[place + 7 : place + 9], "big")
+            height_px, width_px = content[place + 5 : place + 7], content[place + 7 : place + 9]
+            return int.from_bytes(height_px, "big"), int.from_bytes(width_px, "big")
         place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
     return None

@@ -22,9 +22,10 @@ from avjepa.errors import DataError
 from avjepa.geometry.camera import pinhole_matrix
 from avjepa.geometry.rigid import invert, transform_from_quaternion
 
-FORMAT = 1
+FORMAT = 2
 MAX_SWEEPS = 10  # nuScenes's LiDAR turns 20 times a second: 10 sweeps reach back to the keyframe before
 MAX_GAP_S = 0.75  # keyframes are half a second apart; a longer step means that some are missing
+MAX_NORM_ERROR = 1e-3  # of a rotation's quaternion; further off, the record is damaged
 
 GET_DATA = (
     "download v1.0-mini from nuscenes.org/nuscenes and give its folder by AVJEPA_NUSCENES or --data "
@@ -38,8 +39,9 @@ log = logging.getLogger("avjepa")
 class NuScenesIndex:
     """Everything needed to read n keyframes of S scenes, as flat arrays; keyframes of a scene are consecutive, in time order.
 
-    Poses are float64; a keyframe whose pose is not finite has nan in ``global_T_ego`` and is never used. File names are
-    relative to the root, empty where the tables name none.
+    Poses are float64. A keyframe whose LiDAR pose or calibration is not one (not finite, or its quaternion not of unit
+    length) has nan there and is never used. File names are relative to the root; empty where the tables name none, or
+    none with a pose.
 
     Attributes:
         scene_name, scene_city: (S,) str.
@@ -77,8 +79,8 @@ class NuScenesIndex:
     ego_T_sweep_ego: np.ndarray
 
     def usable(self) -> np.ndarray:
-        """(n,) bool: the pose is finite."""
-        return np.isfinite(self.global_T_ego).all((1, 2))
+        """(n,) bool: the keyframe has a pose and a LiDAR calibration."""
+        return np.isfinite(self.global_T_ego).all((1, 2)) & np.isfinite(self.ego_T_lidar).all((1, 2))
 
 
 def load_index(root: str | Path, version: str | None = None) -> NuScenesIndex:
@@ -106,16 +108,23 @@ def load_index(root: str | Path, version: str | None = None) -> NuScenesIndex:
     unusable = int((~index.usable()).sum())
     if unusable:
         names = ", ".join(index.token[~index.usable()][:3])
-        log.warning("%s: %d keyframes have a pose that is not finite and are left out (%s)", root, unusable, names)
+        log.warning("%s: %d keyframes have a damaged pose and are left out (%s)", root, unusable, names)
     return index
 
 
 def build_index(root: Path, version: str) -> NuScenesIndex:
-    """Read the tables through nuscenes-devkit."""
+    """Read the tables through nuscenes-devkit.
+
+    Raises:
+        DataError: a table is missing or damaged, names a record that does not exist, or a file outside the root.
+    """
     try:
-        nusc = NuScenes(version=version, dataroot=str(root), verbose=False)
-    except (AssertionError, OSError, KeyError, ValueError) as error:
-        raise DataError(f"{root / version}: nuscenes-devkit cannot load it ({type(error).__name__}: {error})") from error
+        return _index_of(NuScenes(version=version, dataroot=str(root), verbose=False))
+    except (AssertionError, OSError, LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{root / version}: cannot be read ({type(error).__name__}: {error}); copy the tables again") from error
+
+
+def _index_of(nusc: NuScenes) -> NuScenesIndex:
     rows = []
     for number, scene in enumerate(nusc.scene):
         token = scene["first_sample_token"]
@@ -124,14 +133,15 @@ def build_index(root: Path, version: str) -> NuScenesIndex:
             rows.append(_keyframe_row(nusc, sample, number))
             token = sample["next"]
     if not rows:
-        raise DataError(f"{root / version}: no keyframe in any scene")
+        raise DataError(f"{nusc.table_root}: no keyframe in any scene")
     cities = [nusc.get("log", scene["log_token"])["location"] for scene in nusc.scene]
     arrays = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    return NuScenesIndex(np.array([scene["name"] for scene in nusc.scene]), np.array(cities), **arrays)
+    names = [scene["name"] for scene in nusc.scene]
+    return NuScenesIndex(scene_name=np.array(names), scene_city=np.array(cities), **arrays)
 
 
 def _keyframe_row(nusc: NuScenes, sample: dict, scene: int) -> dict:
-    """One keyframe's entries; what has no finite pose gets nan, what is missing an empty name."""
+    """One keyframe's entries; a damaged pose is nan, what is missing has an empty name."""
     data = sample["data"]
     reference = nusc.get("sample_data", data[LIDAR] if LIDAR in data else next(iter(data.values())))
     global_T_ego = _pose(nusc, reference)
@@ -156,8 +166,9 @@ def _keyframe_row(nusc: NuScenes, sample: dict, scene: int) -> dict:
         if channel not in data:
             continue
         record = nusc.get("sample_data", data[channel])
-        ego_T_cam = ego_T_global @ _pose(nusc, record) @ _calibration(nusc, record)
-        intrinsic = np.asarray(nusc.get("calibrated_sensor", record["calibrated_sensor_token"])["camera_intrinsic"], dtype=float)
+        calibration = nusc.get("calibrated_sensor", record["calibrated_sensor_token"])
+        intrinsic = np.asarray(calibration["camera_intrinsic"], dtype=float)
+        ego_T_cam = ego_T_global @ _pose(nusc, record) @ _transform_or_nan(calibration)
         if not (np.isfinite(ego_T_cam).all() and intrinsic.shape == (3, 3) and np.isfinite(intrinsic).all()):
             continue
         row["camera_file"][i] = _inside_root(record["filename"])
@@ -184,39 +195,43 @@ def _add_sweeps(nusc: NuScenes, keyframe: dict, ego_T_global: np.ndarray, row: d
             row["ego_T_sweep_ego"][i] = ego_T_sweep_ego
 
 
-def split_scenes(index: NuScenesIndex, scenes: Sequence[str]) -> list[int]:
-    """Scene numbers of scene names and of the devkit's split names ("train", "mini_val", ...), each once, in index order.
+def split_scenes(index: NuScenesIndex, scenes: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Scenes by name, or by the devkit's split names ("train", "mini_val", ...).
 
-    Names that this root does not hold are left out (an extract or v1.0-mini holds a part of a split).
+    Returns:
+        Scene numbers, each once, in index order; and the names that this root does not hold (an extract or v1.0-mini
+        holds a part of a split).
 
     Raises:
-        DataError: none is left.
+        DataError: no scene is left.
     """
     splits = create_splits_scenes()
     wanted = {name for item in scenes for name in splits.get(item, [item])}
     found = [number for number, name in enumerate(index.scene_name) if name in wanted]
     if not found:
-        raise DataError(f"none of the scenes {', '.join(scenes)} is here; this root holds {', '.join(index.scene_name[:12])}")
-    return found
+        here = ", ".join(index.scene_name[:12]) + (", ..." if len(index.scene_name) > 12 else "")
+        raise DataError(f"none of the scenes {', '.join(scenes)} is here; this root holds {here}")
+    return found, sorted(wanted - set(index.scene_name))
 
 
 def find_clips(
-    index: NuScenesIndex, scene_numbers: Sequence[int], offsets: Sequence[int], readable: np.ndarray
+    index: NuScenesIndex, scene_numbers: Sequence[int], offsets: Sequence[int], readable: np.ndarray, stride: int = 1
 ) -> tuple[np.ndarray, int]:
-    """Clips as rows of keyframe numbers (clips, S), and how many were left out.
+    """Clips as rows of keyframe numbers (clips, S), and how many were left out. A clip never crosses scenes.
 
     Args:
         index: the index.
         scene_numbers: scenes to use.
         offsets: keyframes of a clip relative to its present one, ascending, such as (-2, -1, 0, 1, 2).
-        readable: (n,) bool; clips that hold another keyframe are left out, and so are clips with a step in time longer than
-            MAX_GAP_S between any two neighbouring keyframes they span. A clip never crosses scenes.
+        readable: (n,) bool; clips that hold another keyframe are left out, and so are clips with a step in time longer
+            than MAX_GAP_S between any two neighbouring keyframes they span.
+        stride: keyframes from one clip's present to the next one's.
     """
     clips, left_out = [], 0
     for number in scene_numbers:
         frames = np.flatnonzero(index.scene == number)
         steps_s = np.diff(index.timestamp_us[frames]) * 1e-6
-        for present in range(-min(offsets), len(frames) - max(offsets)):
+        for present in range(-min(offsets), len(frames) - max(offsets), stride):
             members = frames[[present + offset for offset in offsets]]
             span_s = steps_s[present + min(offsets) : present + max(offsets)]
             if readable[members].all() and (span_s > 0).all() and (span_s <= MAX_GAP_S).all():
@@ -227,20 +242,22 @@ def find_clips(
 
 
 def _pose(nusc: NuScenes, record: dict) -> np.ndarray:
-    """``global_T_ego`` of a sample_data record, nan when it is not finite."""
+    """``global_T_ego`` of a sample_data record, nan when it is damaged."""
     return _transform_or_nan(nusc.get("ego_pose", record["ego_pose_token"]))
 
 
 def _calibration(nusc: NuScenes, record: dict) -> np.ndarray:
-    """``ego_T_sensor`` of a sample_data record, nan when it is not finite."""
+    """``ego_T_sensor`` of a sample_data record, nan when it is damaged."""
     return _transform_or_nan(nusc.get("calibrated_sensor", record["calibrated_sensor_token"]))
 
 
 def _transform_or_nan(record: dict) -> np.ndarray:
     try:
-        return transform_from_quaternion(record["rotation"], record["translation"])
+        dst_T_src = transform_from_quaternion(record["rotation"], record["translation"])
     except (ValueError, TypeError):
         return np.full((4, 4), np.nan)
+    is_unit = abs(np.linalg.norm(record["rotation"]) - 1) < MAX_NORM_ERROR
+    return dst_T_src if is_unit else np.full((4, 4), np.nan)
 
 
 def _inside_root(filename: str) -> str:
@@ -264,7 +281,7 @@ def _only_version(root: Path) -> str:
 
 
 def _cache_file(root: Path, version: str, tables: list[Path]) -> Path:
-    """Where the index of these tables is kept; any change of a table, of the root or of the format gives another name."""
+    """Where the index of these tables is kept. A change of a table, of the root or of the format gives another name."""
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in tables]
     key = json.dumps([FORMAT, str(root.resolve()), version, stats])
     folder = Path(os.environ.get("AVJEPA_CACHE") or Path.home() / ".cache" / "avjepa")
@@ -292,4 +309,5 @@ def _write_cache(index: NuScenesIndex, path: Path) -> None:
             np.savez_compressed(file, **{field.name: getattr(index, field.name) for field in fields(index)})
         os.replace(temporary, path)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         log.warning("cannot keep the index in %s (%s)", path.parent, error)
