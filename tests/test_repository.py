@@ -117,7 +117,7 @@ for name in {modules!r}:
         importlib.import_module(name)
     except Exception:
         failed.append(f"{{name}}: {{traceback.format_exc(limit=-2)}}")
-sys.exit("\\n".join(failed))
+sys.exit("\\n".join(failed) or 0)
 """
     done = run_python("-W", "ignore", "-c", script)
     assert done.returncode == 0, f"these must import without {sorted(FRAMEWORK)}:\n{done.stderr}"

@@ -149,7 +149,7 @@ def _write_chain(root: Path, tables: dict, number: int, channel: str, steps: lis
         else:
             cv2.imwrite(str(path), _photo(channel, pose, image_size)[..., ::-1])
         tables["sample_data"].append(
-            {"token": tokens[i], "sample_token": samples[int(round(step))], "ego_pose_token": tokens[i],
+            {"token": tokens[i], "sample_token": samples[round(step)], "ego_pose_token": tokens[i],
              "calibrated_sensor_token": token("calibrated", channel), "timestamp": time_us, "fileformat": suffix.split(".")[0],
              "is_key_frame": is_key, "height": 0 if channel == LIDAR else image_size[1], "width": 0 if channel == LIDAR else image_size[0],
              "filename": filename, "prev": tokens[i - 1] if i else "", "next": tokens[i + 1] if i + 1 < len(steps) else ""}

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from avjepa.conventions import CAMERAS, POINT_COLUMNS
+from avjepa.conventions import CAMERAS, LIDAR, POINT_COLUMNS
 from avjepa.errors import BadFileError, DataError
 from avjepa.geometry.camera import resize_pixels, shift_pixels
 from avjepa.sensors.augment import Augmentation, augment
 from avjepa.sensors.nuscenes_files import read_image, read_lidar
-from avjepa.sensors.nuscenes_index import NuScenesIndex, find_clips, load_index, split_scenes
+from avjepa.sensors.nuscenes_index import MAX_SWEEPS, find_clips, load_index, split_scenes
 from avjepa.sensors.sample import Clip, Frame
 from avjepa.sensors.sweeps import move_sweep
 
@@ -30,20 +30,26 @@ LEAST_FRAMES_TO_JUDGE = 10
 
 @dataclass
 class BadFiles:
-    """What was left out, by kind, with the names of the first few."""
+    """What was left out: ``found[kind][name]`` is how many cases. Every name counts once, however often it is read."""
 
-    counts: Counter = field(default_factory=Counter)
-    names: dict[str, list[str]] = field(default_factory=dict)
+    found: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def add(self, kind: str, name: str, times: int = 1) -> None:
-        """Count ``times`` cases of ``kind``; the first three names are kept."""
-        self.counts[kind] += times
-        names = self.names.setdefault(kind, [])
-        if len(names) < 3 and name not in names:
-            names.append(name)
+    def add(self, kind: str, name: str, times: int = 1) -> bool:
+        """Count ``times`` cases of ``kind`` in the file, clip or scene ``name``; False when it was counted before."""
+        names = self.found.setdefault(kind, {})
+        is_new = name not in names
+        names.setdefault(name, times)
+        return is_new
+
+    @property
+    def counts(self) -> Counter:
+        """Cases by kind."""
+        return Counter({kind: sum(names.values()) for kind, names in self.found.items()})
 
     def __str__(self) -> str:
-        return "; ".join(f"{count} {kind} ({', '.join(self.names[kind])})" for kind, count in self.counts.items()) or "none"
+        """One line: every kind with its count and first three names."""
+        kinds = [f"{self.counts[kind]} {kind} ({', '.join(list(names)[:3])})" for kind, names in self.found.items()]
+        return "; ".join(kinds) or "none"
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,15 @@ class NuScenesClips(Dataset[Clip]):
         use_lidar: False leaves the LiDAR out.
         cache_frames: decoded keyframes that each process keeps; overlapping clips share most of theirs.
         max_bad_share: largest share of keyframes with a missing or corrupt file of their own.
+        clip_stride: keyframes from one clip's present to the next one's.
+
+    Attributes:
+        bad_files: what was left out. Missing files are all counted at the start. Corrupt ones are found when they are
+            read: each process of a loader then counts its own, and logs a line with the name.
 
     Raises:
         DataError: nothing to read, or too large a share of it is bad.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -91,12 +103,19 @@ class NuScenesClips(Dataset[Clip]):
         use_lidar: bool = True,
         cache_frames: int = 64,
         max_bad_share: float = 0.1,
+        clip_stride: int = 1,
     ) -> None:
         offsets = (*context_offsets, *future_offsets)
         if list(offsets) != sorted(set(offsets)) or context_offsets[-1:] != (0,):
             raise ValueError(f"offsets must ascend and the context end in 0, got {context_offsets} and {future_offsets}")
         if not cameras and not use_lidar:
             raise ValueError("a clip needs cameras or LiDAR")
+        if not set(cameras) <= set(CAMERAS):
+            raise ValueError(f"unknown cameras {sorted(set(cameras) - set(CAMERAS))}; there are {', '.join(CAMERAS)}")
+        if not 1 <= num_sweeps <= 1 + MAX_SWEEPS:
+            raise ValueError(f"num_sweeps must be 1 to {1 + MAX_SWEEPS}, got {num_sweeps}")
+        if clip_stride < 1:
+            raise ValueError(f"clip_stride must be at least 1, got {clip_stride}")
         self.root = Path(root).expanduser()
         self.index = load_index(self.root, version)
         self.num_context = len(context_offsets)
@@ -112,14 +131,21 @@ class NuScenesClips(Dataset[Clip]):
         self._frames_read: set[int] = set()
         self._frames_bad: set[int] = set()
 
-        scene_numbers = split_scenes(self.index, scenes)
+        scene_numbers, absent_scenes = split_scenes(self.index, scenes)
+        for name in absent_scenes:
+            self.bad_files.add("scenes that this root does not hold", name)
+        self.clips = np.zeros((0, len(offsets)), dtype=np.int64)
         readable = self._scan(scene_numbers)
-        self.clips, left_out = find_clips(self.index, scene_numbers, offsets, readable)
-        if left_out:
-            self.bad_files.add("clips left out (unreadable keyframe or gap in time)", ", ".join(self.scene_names(scene_numbers)), left_out)
+        for number in scene_numbers:
+            clips, left_out = find_clips(self.index, [number], offsets, readable, clip_stride)
+            self.clips = np.concatenate([self.clips, clips])
+            if left_out:
+                scene = str(self.index.scene_name[number])
+                self.bad_files.add("clips left out (unreadable keyframe or gap in time)", scene, left_out)
         if not len(self.clips):
-            raise DataError(f"{self.root}: no clip of offsets {offsets} in {', '.join(self.scene_names(scene_numbers))}: {self.bad_files}")
-        if self.bad_files.counts:
+            names = ", ".join(self.index.scene_name[scene_numbers])
+            raise DataError(f"{self.root}: no clip of offsets {offsets} in {names}: {self.bad_files}")
+        if self.bad_files.found:
             log.warning("%s: left out: %s", self.root, self.bad_files)
 
     def __len__(self) -> int:
@@ -145,39 +171,41 @@ class NuScenesClips(Dataset[Clip]):
             return clip
         return augment(clip, self.augment, torch.Generator().manual_seed(seed))
 
-    def scene_names(self, scene_numbers: list[int] | None = None) -> list[str]:
-        """Names of scenes, by default of all that clips come from."""
-        numbers = sorted(set(self.index.scene[self.clips[:, 0]])) if scene_numbers is None else scene_numbers
-        return [str(self.index.scene_name[number]) for number in numbers]
-
     def present_keyframes(self) -> list[Keyframe]:
         """Where and when each clip's present frame was taken."""
         index = self.index
         return [
             Keyframe(
-                str(index.scene_name[index.scene[n]]), str(index.scene_city[index.scene[n]]), str(index.token[n]), index.global_T_ego[n]
+                scene=str(index.scene_name[index.scene[n]]),
+                city=str(index.scene_city[index.scene[n]]),
+                token=str(index.token[n]),
+                global_T_ego=index.global_T_ego[n],
             )
             for n in self.clips[:, self.num_context - 1]
         ]
 
     def _scan(self, scene_numbers: list[int]) -> np.ndarray:
-        """Which keyframes (n,) have a finite pose and at least one file; what is missing is counted."""
+        """Which keyframes (n,) have a pose and at least one file; what is missing is counted."""
         index = self.index
         readable = index.usable().copy()
         chosen = np.flatnonzero(np.isin(index.scene, scene_numbers))
         missing_sweeps = 0
         for n in chosen:
             if not readable[n]:
-                self.bad_files.add("keyframes without a finite pose", str(index.token[n]))
+                self.bad_files.add("keyframes with a damaged pose", str(index.token[n]))
                 continue
-            names = [str(index.camera_file[n, camera]) for camera in self.cameras]
-            names += [str(index.lidar_file[n])] if self.use_lidar else []
-            missing = [name or f"(no record) {index.token[n]}" for name in names if not self._exists(name)]
-            for name in missing:
-                self.bad_files.add("missing files", name)
+            files = {CAMERAS[camera]: str(index.camera_file[n, camera]) for camera in self.cameras}
+            if self.use_lidar:
+                files[LIDAR] = str(index.lidar_file[n])
+            missing = [channel for channel, name in files.items() if not self._exists(name)]
+            for channel in missing:
+                if files[channel]:
+                    self.bad_files.add("missing files", files[channel])
+                else:
+                    self.bad_files.add("sensors without a record or calibration", f"{channel} of {index.token[n]}")
             if missing:
                 self._frames_bad.add(int(n))
-            readable[n] = len(missing) < len(names)
+            readable[n] = len(missing) < len(files)
             older = index.sweep_file[n, : self.num_sweeps - 1] if self.use_lidar else ()
             missing_sweeps += sum(bool(name) and not self._exists(str(name)) for name in older)
         if missing_sweeps:
@@ -192,9 +220,8 @@ class NuScenesClips(Dataset[Clip]):
     def _judge(self, bad: int, total: int) -> None:
         """Stop when too large a share of keyframes is bad."""
         if bad > self.max_bad_share * total:
-            raise DataError(
-                f"{self.root}: {bad} of {total} keyframes have bad files, more than max_bad_share={self.max_bad_share:g}: {self.bad_files}"
-            )
+            share = f"more than max_bad_share={self.max_bad_share:g}"
+            raise DataError(f"{self.root}: {bad} of {total} keyframes have bad files, {share}: {self.bad_files}")
 
     def _frame(self, number: int) -> Frame:
         """A keyframe, from the cache of this process if it is there."""
@@ -251,7 +278,8 @@ class NuScenesClips(Dataset[Clip]):
             name = str(index.sweep_file[n, i])
             older = self._read_sweep(name, n) if self._exists(name) else None
             if older is not None:
-                sweeps.append(move_sweep(older, index.sweep_ego_T_lidar[n, i], index.ego_T_sweep_ego[n, i], index.sweep_age_s[n, i]))
+                ego_T_lidar, ego_T_sweep_ego = index.sweep_ego_T_lidar[n, i], index.ego_T_sweep_ego[n, i]
+                sweeps.append(move_sweep(older, ego_T_lidar, ego_T_sweep_ego, index.sweep_age_s[n, i]))
         return np.concatenate(sweeps), True
 
     def _read_sweep(self, name: str, n: int) -> np.ndarray | None:
@@ -272,12 +300,12 @@ class NuScenesClips(Dataset[Clip]):
         name = str(self.index.camera_file[n, camera])
         if not self._exists(name):
             return None
-        full_height, full_width = self.index.camera_size_px[n, camera]
+        full_size = tuple(self.index.camera_size_px[n, camera].tolist())
         height, width = self.image_size
-        scale = max(height / full_height, width / full_width)
-        size = (max(height, round(full_height * scale)), max(width, round(full_width * scale)))
+        scale = max(height / full_size[0], width / full_size[1])
+        size = (max(height, round(full_size[0] * scale)), max(width, round(full_size[1] * scale)))
         try:
-            image, reduction = read_image(self.root / name, *size)
+            image, reduction = read_image(self.root / name, full_size, size)
         except BadFileError as error:
             self._count_bad("bad images", name, n, error)
             return None
@@ -294,6 +322,6 @@ class NuScenesClips(Dataset[Clip]):
 
     def _count_bad(self, kind: str, name: str, n: int, error: BadFileError) -> None:
         """Count a file that exists but cannot be used, and say so once, with its name."""
-        self.bad_files.add(kind, name)
         self._frames_bad.add(n)
-        log.warning("%s", error)
+        if self.bad_files.add(kind, name):
+            log.warning("%s", error)

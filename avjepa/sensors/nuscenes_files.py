@@ -40,16 +40,22 @@ def read_lidar(path: Path) -> tuple[np.ndarray, int]:
     return points, int((~finite).sum())
 
 
-def read_image(path: Path, least_height_px: int, least_width_px: int) -> tuple[np.ndarray, int]:
+def read_image(path: Path, full_size: tuple[int, int], least_size: tuple[int, int]) -> tuple[np.ndarray, int]:
     """RGB image (H, W, 3) uint8, decoded at 1/2, 1/4 or 1/8 of its size when that is still large enough.
 
-    A reduced JPEG decode skips most of the work. The reduced image covers the same view: pixel maps scale by 1 / reduction.
+    A reduced JPEG decode skips most of the work. The reduced image covers the same view, its last row and column perhaps
+    in part: pixel maps scale by 1 / reduction.
+
+    Args:
+        path: the file.
+        full_size: (height, width) in pixels that its calibration is for.
+        least_size: (height, width) that is wanted.
 
     Returns:
         The image, and the reduction (1, 2, 4 or 8).
 
     Raises:
-        BadFileError: missing, not an image, or a JPEG that breaks off.
+        BadFileError: missing, not an image, of another size, or a JPEG that breaks off.
     """
     try:
         data = np.fromfile(path, dtype=np.uint8)
@@ -61,9 +67,12 @@ def read_image(path: Path, least_height_px: int, least_width_px: int) -> tuple[n
     size = image_size(data)
     if size is None:
         raise BadFileError(f"{path}: not a readable image; copy it again")
-    most = min(size[0] / least_height_px, size[1] / least_width_px)
+    if size != full_size:
+        raise BadFileError(f"{path}: {size[1]} x {size[0]} px, its table says {full_size[1]} x {full_size[0]}; copy it again")
+    most = min(size[0] / least_size[0], size[1] / least_size[1])
     reduction = next((reduction for reduction in DECODES if reduction <= most), 1)
-    image = cv2.imdecode(data, DECODES[reduction])
+    # The calibration is for the pixels as they are stored, whatever an EXIF tag says about turning them.
+    image = cv2.imdecode(data, DECODES[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise BadFileError(f"{path}: not a readable image; copy it again")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), reduction

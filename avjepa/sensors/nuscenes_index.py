@@ -41,7 +41,7 @@ class NuScenesIndex:
 
     Poses are float64. A keyframe whose LiDAR pose or calibration is not one (not finite, or its quaternion not of unit
     length) has nan there and is never used. File names are relative to the root; empty where the tables name none, or
-    none with a pose.
+    none with a calibration.
 
     Attributes:
         scene_name, scene_city: (S,) str.
@@ -169,7 +169,8 @@ def _keyframe_row(nusc: NuScenes, sample: dict, scene: int) -> dict:
         calibration = nusc.get("calibrated_sensor", record["calibrated_sensor_token"])
         intrinsic = np.asarray(calibration["camera_intrinsic"], dtype=float)
         ego_T_cam = ego_T_global @ _pose(nusc, record) @ _transform_or_nan(calibration)
-        if not (np.isfinite(ego_T_cam).all() and intrinsic.shape == (3, 3) and np.isfinite(intrinsic).all()):
+        is_calibrated = intrinsic.shape == (3, 3) and np.isfinite(intrinsic).all() and np.isfinite(ego_T_cam).all()
+        if not is_calibrated or min(record["height"], record["width"]) < 1:
             continue
         row["camera_file"][i] = _inside_root(record["filename"])
         row["camera_size_px"][i] = record["height"], record["width"]
@@ -305,9 +306,11 @@ def _write_cache(index: NuScenesIndex, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **{field.name: getattr(index, field.name) for field in fields(index)})
-        os.replace(temporary, path)
+        try:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **{field.name: getattr(index, field.name) for field in fields(index)})
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         log.warning("cannot keep the index in %s (%s)", path.parent, error)

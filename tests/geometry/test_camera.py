@@ -25,7 +25,7 @@ def test_projection_closed_form():
 
 def test_round_trip_also_for_augmented_cameras():
     rng = np.random.default_rng(0)
-    xyz_cam = rng.uniform(-5, 5, (20, 3)) + [0, 0, 8]
+    xyz_cam = rng.uniform((-5, -5, 3), (5, 5, 13), (20, 3))
     augmented = rotate_pixels(0.2, 90, 160) @ flip_pixels(160) @ shift_pixels(3, -7) @ resize_pixels(0.4, 0.5) @ K
     for pix_T_cam in (K, augmented):
         uv_px, depth_m = project(pix_T_cam, xyz_cam)
@@ -82,4 +82,4 @@ def test_flip_and_turn_keep_the_centre():
     np.testing.assert_allclose(flip_pixels(160) @ centre, centre)
     np.testing.assert_allclose(rotate_pixels(1.0, 90, 160) @ centre, centre, atol=1e-12)
     # A positive turn moves u towards v.
-    np.testing.assert_allclose((rotate_pixels(np.pi / 2, 90, 160) @ (centre + [10, 0, 0]))[:2], [79.5, 54.5], atol=1e-12)
+    np.testing.assert_allclose((rotate_pixels(np.pi / 2, 90, 160) @ [89.5, 44.5, 1])[:2], [79.5, 54.5], atol=1e-12)

@@ -32,6 +32,15 @@ def test_quarter_turn_carries_plus_x_to_plus_y():
     assert overlap.all()
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_quarter_turns_are_exact(quarters):
+    bev = torch.randn(1, 2, 16, 16, generator=torch.Generator().manual_seed(2))
+    warped, overlap = warp_bev(bev, motion(0, 0, quarters * np.pi / 2), GRID)
+    # Rows grow with y and columns with x, so a turn from x to y is a turn from columns to rows.
+    torch.testing.assert_close(warped, torch.rot90(bev, quarters, (3, 2)), atol=1e-5, rtol=0)
+    assert overlap.all()
+
+
 def test_turn_and_shift_cell_by_cell():
     generator = torch.Generator().manual_seed(1)
     bev = torch.randn(1, 2, 16, 16, generator=generator)

@@ -1,18 +1,22 @@
+import dataclasses
 import logging
 
 import numpy as np
 import pytest
 import torch
 
+from avjepa.conventions import CAMERAS
 from avjepa.errors import DataError
 from avjepa.sensors.augment import Augmentation
+from avjepa.sensors.collate import collate_clips
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
+from avjepa.sensors.sample import ClipBatch
 from tests.sensors.test_nuscenes_index import edit_table
 
 
 def clips_of(root, **changes) -> NuScenesClips:
     settings = dict(
-        scenes=("mini_train",), context_offsets=(-1, 0), future_offsets=(1,), image_size=(64, 120), max_bad_share=1.0
+        scenes=("scene-0061",), context_offsets=(-1, 0), future_offsets=(1,), image_size=(64, 120), max_bad_share=1.0
     )
     return NuScenesClips(root, **{**settings, **changes})
 
@@ -71,8 +75,15 @@ def test_missing_camera_is_absent_and_counted(toy_copy):
 
 
 def test_missing_channel_in_the_tables(toy_copy):
-    edit_table(toy_copy, "sample_data", lambda rows: rows.__setitem__(slice(None), [r for r in rows if "CAM_FRONT/" not in r["filename"]]))
-    assert clips_of(toy_copy)[0].now.camera_present.tolist() == [True, False, True, True, True, True]
+    def drop_front(rows):
+        rows[:] = [row for row in rows if "CAM_FRONT/" not in row["filename"]]
+
+    edit_table(toy_copy, "sample_data", drop_front)
+    dataset = clips_of(toy_copy)
+    assert dataset[0].now.camera_present.tolist() == [True, False, True, True, True, True]
+    assert dataset.bad_files.counts["sensors without a record or calibration"] == 10
+    without = tuple(channel for channel in CAMERAS if channel != "CAM_FRONT")
+    assert not clips_of(toy_copy, cameras=without, max_bad_share=0.0).bad_files.found
 
 
 @pytest.mark.parametrize(("channel", "kind"), [("LIDAR_TOP", "bad LiDAR files"), ("CAM_FRONT", "bad images")])
@@ -91,6 +102,17 @@ def test_truncated_files_are_absent_counted_and_named(toy_copy, caplog, channel,
     else:
         assert not frame.camera_present[1]
         assert frame.lidar_present
+
+
+def test_a_bad_file_is_counted_and_logged_once_however_often_it_is_read(toy_copy, caplog):
+    path = file_of(clips_of(toy_copy), 1, "CAM_FRONT")
+    path.write_bytes(path.read_bytes()[:-7])
+    dataset = clips_of(toy_copy, cache_frames=0)
+    with caplog.at_level(logging.WARNING, "avjepa"):
+        for _ in range(3):
+            dataset[0]
+    assert str(dataset.bad_files) == "1 bad images (" + str(path.relative_to(toy_copy)) + ")"
+    assert caplog.text.count(path.name) == 1
 
 
 def test_missing_lidar_leaves_the_cameras(toy_copy):
@@ -179,29 +201,65 @@ def test_one_sensor_only(toy_drive):
     assert not camera_only.lidar_present
     assert camera_only.camera_present.tolist() == [True, True]
     assert camera_only.ego_T_cam[1, 0, 3] > 0.99  # the front camera is second, as asked
-    with pytest.raises(ValueError, match="cameras or LiDAR"):
-        clips_of(toy_drive, cameras=(), use_lidar=False)
 
 
 def test_no_clip_says_why(toy_drive):
     with pytest.raises(DataError, match=r"no clip of offsets \(-1, 0, 50\)"):
         clips_of(toy_drive, future_offsets=(50,))
-    with pytest.raises(ValueError, match="offsets must ascend"):
-        clips_of(toy_drive, context_offsets=(0, -1))
 
 
-def test_labels_are_never_read(toy_copy):
-    """Empty or poisoned annotation tables change not a bit of any batch."""
-    before = [clips_of(toy_copy)[i] for i in (0, 4)]
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"context_offsets": (0, -1)}, "offsets must ascend"),
+        ({"context_offsets": (-2, -1)}, "offsets must ascend and the context end in 0"),
+        ({"cameras": ("CAM_TOP",)}, r"unknown cameras \['CAM_TOP'\]"),
+        ({"cameras": (), "use_lidar": False}, "needs cameras or LiDAR"),
+        ({"num_sweeps": 12}, "num_sweeps must be 1 to 11"),
+        ({"num_sweeps": 0}, "num_sweeps must be 1 to 11"),
+        ({"clip_stride": 0}, "clip_stride"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(toy_drive, changes, message):
+    with pytest.raises(ValueError, match=message):
+        clips_of(toy_drive, **changes)
+
+
+def test_stride_and_absent_scenes_are_counted(toy_drive):
+    dataset = clips_of(toy_drive, scenes=("scene-0061", "scene-0103", "scene-9999"), clip_stride=4)
+    assert [frame.token for frame in dataset.present_keyframes()] == dataset.index.token[[1, 5, 11, 15]].tolist()
+    assert str(dataset.bad_files) == "1 scenes that this root does not hold (scene-9999)"
+
+
+def empty_labels(root):
     for table in ("sample_annotation", "instance"):
-        edit_table(toy_copy, table, lambda rows: rows.clear())
-    edit_table(toy_copy, "category", lambda rows: [row.update(name="poison") for row in rows])
-    after = [clips_of(toy_copy)[i] for i in (0, 4)]
+        edit_table(root, table, list.clear)
+
+
+def poison_labels(root):
+    box = {"translation": [1e9, float("nan"), -5], "size": [0, -1, 1e9], "rotation": [0, 0, 0, 0], "num_lidar_pts": -7}
+    edit_table(root, "sample_annotation", lambda rows: [row.update(box) for row in rows])
+    for table in ("category", "attribute"):
+        edit_table(root, table, lambda rows: [row.update(name="poison") for row in rows])
+
+
+@pytest.mark.parametrize("change_labels", [empty_labels, poison_labels])
+def test_labels_are_never_read(toy_copy, change_labels):
+    """Emptied or poisoned annotation tables change not a bit of any augmented batch."""
+
+    def batches() -> list[ClipBatch]:
+        dataset = clips_of(toy_copy, augment=Augmentation(), num_sweeps=3)
+        return [collate_clips([dataset[(i, 7 + i)]]) for i in range(len(dataset))]
+
+    before = batches()
+    change_labels(toy_copy)
+    after = batches()
+    assert len(before) == len(after) == 8
     for a, b in zip(before, after, strict=True):
-        for frame, again in zip(a.frames, b.frames, strict=True):
-            assert torch.equal(frame.points_ego, again.points_ego)
-            assert torch.equal(frame.images, again.images)
-            np.testing.assert_array_equal(frame.ego_T_cam, again.ego_T_cam)
+        for field in dataclasses.fields(ClipBatch):
+            ours, again = getattr(a, field.name), getattr(b, field.name)
+            same = torch.equal(ours, again) if isinstance(ours, torch.Tensor) else ours == again
+            assert same, field.name
 
 
 def test_keyframes_are_decoded_once(toy_drive, monkeypatch):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from avjepa.errors import BadFileError
+from avjepa.geometry.camera import resize_pixels
 from avjepa.sensors.nuscenes_files import image_size, read_image, read_lidar
 
 
@@ -42,7 +43,7 @@ def test_missing_files_name_the_file(tmp_path):
     with pytest.raises(BadFileError, match=r"b\.pcd\.bin: cannot be read"):
         read_lidar(tmp_path / "b.pcd.bin")
     with pytest.raises(BadFileError, match=r"b\.jpg: cannot be read"):
-        read_image(tmp_path / "b.jpg", 1, 1)
+        read_image(tmp_path / "b.jpg", (90, 160), (1, 1))
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def photo(tmp_path):
 
 @pytest.mark.parametrize(("least", "reduction"), [((90, 160), 1), ((45, 80), 2), ((46, 80), 1), ((20, 40), 4), ((1, 1), 8)])
 def test_image_is_rgb_and_decoded_as_small_as_allowed(photo, least, reduction):
-    image, found = read_image(photo, *least)
+    image, found = read_image(photo, (90, 160), least)
     assert found == reduction
     assert image.shape[:2] == (-(-90 // reduction), 160 // reduction)
     assert image[0, -1, 0] > 200
@@ -71,13 +72,34 @@ def test_truncated_jpeg_is_found(photo, share):
     content = photo.read_bytes()
     photo.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(BadFileError, match=r"p\.jpg: truncated JPEG"):
-        read_image(photo, 1, 1)
+        read_image(photo, (90, 160), (1, 1))
+
+
+def test_image_of_another_size_than_its_calibration_is_refused(photo):
+    with pytest.raises(BadFileError, match=r"p\.jpg: 160 x 90 px, its table says 1600 x 900"):
+        read_image(photo, (900, 1600), (1, 1))
+
+
+def test_a_reduced_image_shows_the_same_view(tmp_path):
+    """The centre of a bright square is where ``resize_pixels(1 / reduction)`` puts it, in a picture of odd size."""
+    image = np.zeros((93, 165, 3), np.uint8)
+    image[40:56, 88:104] = 255  # centre (95.5, 47.5)
+    cv2.imwrite(str(tmp_path / "p.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 100])
+    for reduction in (2, 4, 8):
+        reduced, found = read_image(tmp_path / "p.jpg", (93, 165), (93 // reduction, 165 // reduction))
+        assert found == reduction
+        assert reduced.shape[:2] == (-(-93 // reduction), -(-165 // reduction))
+        weight = reduced[..., 0].astype(float)
+        v, u = np.mgrid[: weight.shape[0], : weight.shape[1]]
+        centre = np.array([(u * weight).sum(), (v * weight).sum()]) / weight.sum()
+        expected = (resize_pixels(1 / reduction, 1 / reduction) @ [95.5, 47.5, 1])[:2]
+        np.testing.assert_allclose(centre, expected, atol=0.05)
 
 
 def test_garbage_is_no_image(photo):
     photo.write_bytes(b"\xff\xd8" + bytes(range(200)) + b"\xff\xd9")
     with pytest.raises(BadFileError, match="not a readable image"):
-        read_image(photo, 1, 1)
+        read_image(photo, (90, 160), (1, 1))
     photo.write_bytes(b"")
     with pytest.raises(BadFileError, match="truncated"):
-        read_image(photo, 1, 1)
+        read_image(photo, (90, 160), (1, 1))

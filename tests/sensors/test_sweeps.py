@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from avjepa.geometry.rigid import invert, transform_from_quaternion, transform_from_se2, transform_points
 from avjepa.sensors.sweeps import move_sweep, on_ego_body
@@ -36,8 +37,6 @@ def test_mmdet3d_itself_is_off(tmp_path):
     lidar2sensor[:3, 3] = -key_T_sweep[:3, :3].T @ key_T_sweep[:3, 3]
     from mmdet3d.structures import LiDARPoints
 
-    import torch
-
     results = {
         "points": LiDARPoints(torch.zeros(1, 5), points_dim=5),
         "timestamp": 0.0,
@@ -59,8 +58,8 @@ def test_columns_calibration_and_age():
 
 
 def test_the_car_itself_is_removed_where_it_was():
-    on_roof, beside, above = [1.5, 0, 1.5], [1.5, 1.5, 0.5], [1.5, 0, 2.5]
-    assert on_ego_body(np.array([on_roof, beside, above])).tolist() == [True, False, False]
+    on_roof, in_lidar, beside, above = [1.5, 0, 1.5], [0.94, 0, 1.84], [1.5, 1.5, 0.5], [1.5, 0, 2.5]
+    assert on_ego_body(np.array([on_roof, in_lidar, beside, above])).tolist() == [True, True, False, False]
     # The car drove 10 m on: its old place is not its new one.
     points = np.array([[*on_roof, 0], [11.5, 0, 0.5, 0]])
     moved = move_sweep(points, np.eye(4), transform_from_se2(-10, 0, 0), 0.5)
