@@ -156,7 +156,9 @@ def test_tool_help_shows_an_example(name: str):
     done = run_python("-W", "ignore", f"tools/{name}", "--help")
     assert done.returncode == 0, f"tools/{name} --help ended with {done.returncode}:\n{done.stderr}"
     examples = re.findall(rf"^\s*(?:\w+=\S+ )*(?:python|torchrun)\b.* tools/{name}\b.*$", done.stdout, re.MULTILINE)
-    assert examples, f"tools/{name} --help shows no line like  python tools/{name} ...; use an epilog with raw formatting"
+    assert examples, (
+        f"tools/{name} --help shows no line like  python tools/{name} ...; use an epilog with raw formatting"
+    )
 
 
 # --------------------------------------------------------------------------------------------- what must never be here
@@ -180,7 +182,9 @@ def test_nothing_unpickles():
                 problems.append(f"{path}:{node.lineno}: from {node.module} import ...")
             elif isinstance(node, ast.Call):
                 problems += (f"{path}:{node.lineno}: {what}" for what in unpickling(node))
-    assert not problems, report("a pickle can run any code when it is loaded; use npz, JSON or weights_only=True", problems)
+    assert not problems, report(
+        "a pickle can run any code when it is loaded; use npz, JSON or weights_only=True", problems
+    )
 
 
 def unpickling(call: ast.Call) -> Iterator[str]:
@@ -228,7 +232,13 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A fresh Python in the repository root."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 

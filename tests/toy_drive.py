@@ -23,7 +23,12 @@ CAMERA_YAW_DEG = dict(zip(CAMERAS, (55, 0, -55, 110, 180, -110), strict=True))
 LIDAR_POSITION_M = (0.94, 0.0, 1.84)
 RED = (210, 30, 30)
 # Boxes standing on the road in the map frame: centre x, y, edge lengths x, y, height; the first one is red.
-BOXES = ((12.0, 6.0, 2.0, 2.0, 2.0), (25.0, -7.0, 4.0, 2.0, 1.6), (5.0, -9.0, 1.0, 6.0, 2.5), (-10.0, 8.0, 5.0, 2.0, 1.8))
+BOXES = (
+    (12.0, 6.0, 2.0, 2.0, 2.0),
+    (25.0, -7.0, 4.0, 2.0, 1.6),
+    (5.0, -9.0, 1.0, 6.0, 2.5),
+    (-10.0, 8.0, 5.0, 2.0, 1.8),
+)
 
 
 def write_toy_drive(
@@ -89,7 +94,9 @@ def camera_calibration(channel: str, image_size: tuple[int, int]) -> tuple[np.nd
 
 def _write_rig(tables: dict, image_size: tuple[int, int]) -> None:
     for name in ("vehicle.car", "human.pedestrian.adult"):
-        tables["category"].append({"token": token(name), "name": name, "description": "", "index": len(tables["category"])})
+        tables["category"].append(
+            {"token": token(name), "name": name, "description": "", "index": len(tables["category"])}
+        )
     tables["attribute"].append({"token": token("moving"), "name": "vehicle.moving", "description": ""})
     tables["visibility"].append({"token": "4", "level": "v80-100", "description": ""})
     for channel in (*CAMERAS, LIDAR):
@@ -102,14 +109,29 @@ def _write_rig(tables: dict, image_size: tuple[int, int]) -> None:
             pix_T_cam, ego_T_sensor = camera_calibration(channel, image_size)
             intrinsic = pix_T_cam.tolist()
         tables["calibrated_sensor"].append(
-            {"token": token("calibrated", channel), "sensor_token": token("sensor", channel), **_pose_fields(ego_T_sensor), "camera_intrinsic": intrinsic}
+            {
+                "token": token("calibrated", channel),
+                "sensor_token": token("sensor", channel),
+                **_pose_fields(ego_T_sensor),
+                "camera_intrinsic": intrinsic,
+            }
         )
 
 
 def _write_scene(root: Path, tables: dict, number: int, keyframes: int, image_size: tuple[int, int], rng) -> None:
     name, log = SCENES[number], token("log", number)
-    tables["log"].append({"token": log, "logfile": f"toy-{number}", "vehicle": "toy", "date_captured": "2026-01-01", "location": CITIES[number]})
-    tables["map"].append({"token": token("map", number), "category": "semantic_prior", "filename": "maps/toy.png", "log_tokens": [log]})
+    tables["log"].append(
+        {
+            "token": log,
+            "logfile": f"toy-{number}",
+            "vehicle": "toy",
+            "date_captured": "2026-01-01",
+            "location": CITIES[number],
+        }
+    )
+    tables["map"].append(
+        {"token": token("map", number), "category": "semantic_prior", "filename": "maps/toy.png", "log_tokens": [log]}
+    )
     samples = [token("sample", number, k) for k in range(keyframes)]
     tables["scene"].append(
         {"token": token("scene", number), "log_token": log, "nbr_samples": keyframes, "first_sample_token": samples[0],
@@ -132,7 +154,9 @@ def _write_scene(root: Path, tables: dict, number: int, keyframes: int, image_si
     _write_chain(root, tables, number, LIDAR, [k / 4 for k in range(4 * keyframes - 3)], samples, image_size, rng)
 
 
-def _write_chain(root: Path, tables: dict, number: int, channel: str, steps: list[float], samples: list[str], image_size, rng) -> None:
+def _write_chain(
+    root: Path, tables: dict, number: int, channel: str, steps: list[float], samples: list[str], image_size, rng
+) -> None:
     """One sensor's sample_data of a scene, linked by prev and next, with its files."""
     tokens = [token("data", number, channel, step) for step in steps]
     camera_delay = 0.0 if channel == LIDAR else 0.02  # in keyframes: a camera is exposed 10 ms after the LiDAR time
@@ -162,7 +186,9 @@ def _scan(global_T_ego: np.ndarray, rng) -> np.ndarray:
     ego_T_lidar[2, 3] = LIDAR_POSITION_M[2]
     azimuth, elevation = np.meshgrid(np.deg2rad(np.arange(0, 360, 1.0)), np.deg2rad(np.linspace(-25, 3, 16)))
     ring = np.repeat(np.arange(16), azimuth.shape[1])
-    directions = np.stack([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], -1).reshape(-1, 3)
+    directions = np.stack(
+        [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], -1
+    ).reshape(-1, 3)
     global_T_lidar = global_T_ego @ ego_T_lidar
     range_m, _ = _cast(global_T_lidar[:3, 3], directions @ global_T_lidar[:3, :3].T)
     hit = range_m < 60
@@ -220,7 +246,10 @@ def _time_us(number: int, step: float) -> int:
 
 
 def _pose_fields(dst_T_src: np.ndarray) -> dict:
-    return {"translation": dst_T_src[:3, 3].tolist(), "rotation": Quaternion(matrix=dst_T_src[:3, :3]).elements.tolist()}
+    return {
+        "translation": dst_T_src[:3, 3].tolist(),
+        "rotation": Quaternion(matrix=dst_T_src[:3, :3]).elements.tolist(),
+    }
 
 
 def red_box_centre_in_ego(global_T_ego: np.ndarray) -> np.ndarray:

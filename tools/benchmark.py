@@ -67,7 +67,9 @@ def main(argv: list[str] | None = None) -> None:
 
     for step in range(args.steps):
         with clock.stage("read and collate the clips"):
-            clips = collate_clips([dataset[(step * args.batch_size + i) % len(dataset)] for i in range(args.batch_size)])
+            clips = collate_clips(
+                [dataset[(step * args.batch_size + i) % len(dataset)] for i in range(args.batch_size)]
+            )
             clips = clips.to(device)
         with clock.stage("forward, all of it"):
             terms, _ = jepa(clips)
@@ -124,9 +126,13 @@ def peak_memory_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def report(jepa: nn.Module, loss: torch.Tensor, clock: StageClock, args: argparse.Namespace, device: torch.device) -> None:
+def report(
+    jepa: nn.Module, loss: torch.Tensor, clock: StageClock, args: argparse.Namespace, device: torch.device
+) -> None:
     """Print the table, the loss, and the modules that received a gradient."""
-    table = Table(title=f"{args.config.name}, batch {args.batch_size}, {args.steps} step(s), {device}, {torch.get_num_threads()} threads")
+    table = Table(
+        title=f"{args.config.name}, batch {args.batch_size}, {args.steps} step(s), {device}, {torch.get_num_threads()} threads"
+    )
     table.add_column("stage")
     table.add_column("seconds per step", justify="right")
     table.add_column("peak memory so far (GB)", justify="right")

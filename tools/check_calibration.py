@@ -37,12 +37,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", metavar="ROOT", default=data, help="default: $AVJEPA_NUSCENES, else data/nuscenes")
     parser.add_argument("--version", help="folder of the tables; default: the only one")
     parser.add_argument("--scenes", nargs="+", metavar="SCENE", help="scene or split names; default: every scene")
-    parser.add_argument("--keyframe", type=int, metavar="I", help="keyframe of each scene, from 0; default: the middle one")
     parser.add_argument(
-        "--sweeps", type=int, default=1, choices=range(1, MAX_SWEEPS + 2), metavar="N", help="LiDAR sweeps to merge (default 1)"
+        "--keyframe", type=int, metavar="I", help="keyframe of each scene, from 0; default: the middle one"
+    )
+    parser.add_argument(
+        "--sweeps",
+        type=int,
+        default=1,
+        choices=range(1, MAX_SWEEPS + 2),
+        metavar="N",
+        help="LiDAR sweeps to merge (default 1)",
     )
     parser.add_argument("--augment-seed", type=int, metavar="SEED", help="augment first: everything must still fit")
-    parser.add_argument("--out", type=Path, default=Path("calibration"), help="folder of the pictures (default: calibration)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("calibration"), help="folder of the pictures (default: calibration)"
+    )
     return parser.parse_args(argv)
 
 

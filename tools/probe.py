@@ -50,9 +50,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", type=Path, help="probe config, e.g. configs/probes/occupancy.py")
-    parser.add_argument("checkpoints", type=Path, nargs="+", help="checkpoints of tools/train.py, one per pretraining seed")
+    parser.add_argument(
+        "checkpoints", type=Path, nargs="+", help="checkpoints of tools/train.py, one per pretraining seed"
+    )
     parser.add_argument("--data", metavar="ROOT", help="nuScenes root; default: $AVJEPA_NUSCENES, else the config's")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of every row (default 3); checkpoints are taken in turn")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="seeds of every row (default 3); checkpoints are taken in turn"
+    )
     parser.add_argument("--out", type=Path, help="where to write; default: probe_occupancy beside the first checkpoint")
     return parser.parse_args(argv)
 
@@ -94,7 +98,9 @@ def load_jepa(pretrain: Config, checkpoint: Path) -> BEVJEPA:
     try:
         jepa.load_state_dict({key.removeprefix("jepa."): value for key, value in state.items()})
     except RuntimeError as error:
-        raise CheckpointError(f"{checkpoint}: not a model of {pretrain.filename} ({str(error).splitlines()[0]})") from error
+        raise CheckpointError(
+            f"{checkpoint}: not a model of {pretrain.filename} ({str(error).splitlines()[0]})"
+        ) from error
     return jepa.requires_grad_(False).eval()
 
 
@@ -141,12 +147,16 @@ def print_results(table: dict[str, dict[str, list[float]]], test: ProbeData) -> 
     for row in [row for row in table if row.startswith("JEPA")]:
         head = row.partition(", ")[2]
         for metric in ("iou_known", "iou_hidden"):
-            verdicts = [f"{gain_verdict(table[row][metric], table[f'{other}, {head}'][metric])} against {other}" for other in ("random init", "raw input")]
+            verdicts = [
+                f"{gain_verdict(table[row][metric], table[f'{other}, {head}'][metric])} against {other}"
+                for other in ("random init", "raw input")
+            ]
             print(f"{row}, {METRICS[metric]}: {', '.join(verdicts)}")
 
 
 def split_of(train_set: NuScenesClips, test_set: NuScenesClips) -> dict:
     """Names, hash and overlap of the split, from the present frames of all clips."""
+
     def frames(dataset: NuScenesClips) -> tuple[list[str], np.ndarray, list[str]]:
         keyframes = dataset.present_keyframes()
         return (
@@ -157,7 +167,9 @@ def split_of(train_set: NuScenesClips, test_set: NuScenesClips) -> dict:
 
     train_scenes, train_xy_m, train_cities = frames(train_set)
     test_scenes, test_xy_m, test_cities = frames(test_set)
-    return describe_split(sorted(set(train_scenes)), sorted(set(test_scenes)), train_xy_m, test_xy_m, train_cities, test_cities)
+    return describe_split(
+        sorted(set(train_scenes)), sorted(set(test_scenes)), train_xy_m, test_xy_m, train_cities, test_cities
+    )
 
 
 if __name__ == "__main__":

@@ -33,10 +33,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("config", type=Path, help="training config, a Python file")
     parser.add_argument("--data", metavar="ROOT", help="nuScenes root; default: $AVJEPA_NUSCENES, else the config's")
     parser.add_argument("--work-dir", type=Path, help="where everything is written; default: work_dirs/CONFIG_NAME")
-    parser.add_argument("--resume", action="store_true", help="continue the run in the work dir, exactly as if never stopped")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in the work dir, exactly as if never stopped"
+    )
     parser.add_argument("--amp", action="store_true", help="mixed precision (bfloat16), on a GPU")
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help="how processes were started")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="settings in the config to change")
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm"], default="none", help="how processes were started"
+    )
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="settings in the config to change"
+    )
     return parser.parse_args(argv)
 
 
@@ -52,7 +58,9 @@ def main(argv: list[str] | None = None) -> None:
     start_processes(args.launcher)
     build_runner(cfg, work_dir, args.resume, args.launcher).train()
     if is_main_process():
-        print(f"done: {work_dir / 'last.pth'}\nnext: python tools/probe.py configs/probes/occupancy.py {work_dir / 'last.pth'}")
+        print(
+            f"done: {work_dir / 'last.pth'}\nnext: python tools/probe.py configs/probes/occupancy.py {work_dir / 'last.pth'}"
+        )
 
 
 def start_processes(launcher: str) -> None:
@@ -60,7 +68,9 @@ def start_processes(launcher: str) -> None:
     if launcher == "none":
         return
     if launcher == "pytorch" and "RANK" not in os.environ:
-        raise ConfigError("--launcher pytorch: start with torchrun, e.g. torchrun --nproc-per-node 2 tools/train.py ...")
+        raise ConfigError(
+            "--launcher pytorch: start with torchrun, e.g. torchrun --nproc-per-node 2 tools/train.py ..."
+        )
     if torch.cuda.is_available():
         init_dist(launcher, backend="nccl")
     elif launcher == "pytorch":
@@ -82,7 +92,10 @@ def build_runner(cfg: Config, work_dir: Path, resume: bool, launcher: str = "non
         optim_wrapper=cfg.optim_wrapper,
         param_scheduler=cfg.param_scheduler,
         default_hooks=cfg.default_hooks,
-        custom_hooks=[*cfg.custom_hooks, MonitorHook(monitor.dataset, monitor.num_clips, monitor.interval, monitor.alarm_std)],
+        custom_hooks=[
+            *cfg.custom_hooks,
+            MonitorHook(monitor.dataset, monitor.num_clips, monitor.interval, monitor.alarm_std),
+        ],
         visualizer=cfg.visualizer,
         log_processor=cfg.log_processor,
         randomness=cfg.randomness,

@@ -85,4 +85,6 @@ class _BEVPool(torch.autograd.Function):
 def _chunks(table: PoolTable, channels: int):
     """The table in pieces of at most CHUNK_NUMBERS / channels entries."""
     size = max(1, CHUNK_NUMBERS // channels)
-    return zip(table.ranks_depth.split(size), table.ranks_feature.split(size), table.ranks_cell.split(size), strict=True)
+    return zip(
+        table.ranks_depth.split(size), table.ranks_feature.split(size), table.ranks_cell.split(size), strict=True
+    )

@@ -30,7 +30,9 @@ class CameraFeatures(nn.Module):
             full-size clips do not fit otherwise.
     """
 
-    def __init__(self, backbone: nn.Module, out_channels: int, feature_stride: int, checkpointing: bool = False) -> None:
+    def __init__(
+        self, backbone: nn.Module, out_channels: int, feature_stride: int, checkpointing: bool = False
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.feature_stride = feature_stride
@@ -54,7 +56,9 @@ class CameraFeatures(nn.Module):
         """
         height, width = images.shape[-2:]
         if height % self.feature_stride or width % self.feature_stride:
-            raise ValueError(f"images of {height} x {width} px do not divide by the feature stride {self.feature_stride}")
+            raise ValueError(
+                f"images of {height} x {width} px do not divide by the feature stride {self.feature_stride}"
+            )
         present = images[camera_present]  # (n, 3, H, W)
         parts = present.split(images.shape[1]) if self.checkpointing and torch.is_grad_enabled() else (present,)
         encode = self._encode_checkpointed if len(parts) > 1 else self._encode
@@ -68,7 +72,10 @@ class CameraFeatures(nn.Module):
         size = (images.shape[-2] // self.feature_stride, images.shape[-1] // self.feature_stride)
         stages = self.backbone((images.float() - self.mean) / self.std).feature_maps
         # Bilinear both ways: coarse stages are enlarged, a finer one is averaged down.
-        resized = [F.interpolate(s, size, mode="bilinear", align_corners=False, antialias=s.shape[-1] > size[1]) for s in stages]
+        resized = [
+            F.interpolate(s, size, mode="bilinear", align_corners=False, antialias=s.shape[-1] > size[1])
+            for s in stages
+        ]
         return self.neck(torch.cat(resized, 1))
 
     def _encode_checkpointed(self, images: torch.Tensor) -> torch.Tensor:
@@ -108,7 +115,9 @@ def pretrained_backbone(folder: str, out_stages: tuple[str, ...]) -> nn.Module:
         FileNotFoundError: the folder holds no ``config.json``.
     """
     if not (Path(folder) / "config.json").is_file():
-        raise FileNotFoundError(f"{folder}: no config.json; save a backbone there with model.save_pretrained('{folder}')")
+        raise FileNotFoundError(
+            f"{folder}: no config.json; save a backbone there with model.save_pretrained('{folder}')"
+        )
     config = AutoConfig.from_pretrained(folder, out_features=list(out_stages), local_files_only=True)
     backbone = AutoBackbone.from_config(config)
     if any(Path(folder).glob("*.safetensors")):

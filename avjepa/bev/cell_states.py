@@ -54,16 +54,17 @@ def lidar_cell_states(frames: FrameBatch, grid: BEVGrid) -> torch.Tensor:
 
 def height_above_ground(frames: FrameBatch, grid: BEVGrid) -> torch.Tensor:
     """Height in metres (P,) of every point above the local ground: a low quantile of z in 3.2 m cells, the lowest of the 3 x 3
-    around the point (a cell that holds only a wall has no ground of its own)."""
+    around the point (a cell that holds only a wall has no ground of its own).
+    """
     points, frame = frames.points, frames.point_frame
     if not len(points):
         return points.new_zeros(0)
     lower = points.new_tensor([grid.x_range_m[0], grid.y_range_m[0]])
-    columns, rows = (
-        math.ceil((upper - lower_) / GROUND_CELL_M) for lower_, upper in (grid.x_range_m, grid.y_range_m)
-    )
+    columns, rows = (math.ceil((upper - lower_) / GROUND_CELL_M) for lower_, upper in (grid.x_range_m, grid.y_range_m))
     column_row = ((points[:, :2] - lower) / GROUND_CELL_M).floor().long()
-    column_row = column_row.clamp(min=points.new_zeros(2).long(), max=torch.tensor([columns - 1, rows - 1], device=points.device))
+    column_row = column_row.clamp(
+        min=points.new_zeros(2).long(), max=torch.tensor([columns - 1, rows - 1], device=points.device)
+    )
     cell = (frame * rows + column_row[:, 1]) * columns + column_row[:, 0]  # (P,)
 
     # Quantile per cell: order points by (cell, z) and read the right rank of each run.
@@ -110,7 +111,9 @@ def cells_crossed_by_rays(frames: FrameBatch, grid: BEVGrid) -> torch.Tensor:
 
     # A cell is crossed when one of five places in it is.
     quarter = grid.cell_m / 4
-    places = offset.new_tensor([[0, 0], [-quarter, -quarter], [-quarter, quarter], [quarter, -quarter], [quarter, quarter]])
+    places = offset.new_tensor(
+        [[0, 0], [-quarter, -quarter], [-quarter, quarter], [quarter, -quarter], [quarter, quarter]]
+    )
     xy = grid.cell_centres(offset.device)[None, :, :, None] + places - frames.lidar_origin[:, None, None, None, :2]
     place_bin = (xy.norm(dim=-1) / bin_m).floor().long().clamp(max=bins - 1)  # (M, Y, X, 5)
     first_ray = torch.arange(frames.num_frames, device=offset.device)[:, None, None, None] * AZIMUTHS

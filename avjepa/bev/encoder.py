@@ -92,7 +92,9 @@ class BEVEncoder(nn.Module):
             return nothing + zero_of(self.camera) + zero_of(self.lift)
         features = self.camera(frames.images, frames.camera_present)  # (M, N, C_image, h, w)
         image_size_px = tuple(frames.images.shape[-2:])
-        return self.lift(features, image_size_px, frames.pix_T_cam, frames.bev_T_cam, frames.camera_present).to(like.dtype)
+        return self.lift(features, image_size_px, frames.pix_T_cam, frames.bev_T_cam, frames.camera_present).to(
+            like.dtype
+        )
 
     def _without_hidden_points(self, frames: FrameBatch, hidden: torch.Tensor) -> FrameBatch:
         """Frames without the points that fall into hidden cells."""

@@ -41,8 +41,12 @@ def voxelise_mean(points: torch.Tensor, point_frame: torch.Tensor, grid: BEVGrid
     index_zyx, inside = grid.cell_index(points[:, :3])
     points, index_zyx, frame = points[inside], index_zyx[inside], point_frame[inside]
     depth, rows, columns = grid.shape_zyx
-    key = ((frame * depth + index_zyx[:, 0]) * rows + index_zyx[:, 1]) * columns + index_zyx[:, 2]  # int64: cannot overflow
-    key, voxel, count = torch.unique(key, return_inverse=True, return_counts=True)  # sorted, so the order is reproducible
+    key = ((frame * depth + index_zyx[:, 0]) * rows + index_zyx[:, 1]) * columns + index_zyx[
+        :, 2
+    ]  # int64: cannot overflow
+    key, voxel, count = torch.unique(
+        key, return_inverse=True, return_counts=True
+    )  # sorted, so the order is reproducible
 
     lower = points.new_tensor([grid.x_range_m[0], grid.y_range_m[0], grid.z_range_m[0]])
     cell = points.new_tensor([grid.cell_m, grid.cell_m, grid.cell_z_m])

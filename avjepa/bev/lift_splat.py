@@ -33,7 +33,9 @@ class DepthBins:
     def __post_init__(self) -> None:
         bins = (self.max_m - self.min_m) / self.step_m
         if self.min_m <= 0 or bins < 1 or abs(bins - round(bins)) > 1e-6 * bins:
-            raise ValueError(f"depth [{self.min_m}, {self.max_m}) m in steps of {self.step_m} m is {bins:g} bins; want a whole number")
+            raise ValueError(
+                f"depth [{self.min_m}, {self.max_m}) m in steps of {self.step_m} m is {bins:g} bins; want a whole number"
+            )
 
     @property
     def count(self) -> int:
@@ -83,7 +85,7 @@ class LiftSplat(nn.Module):
             bev_T_cam: (M, N, 4, 4), may be mirrored.
             camera_present: (M, N) bool; absent cameras add nothing.
         """
-        frames, cameras, _, rows, columns = features.shape
+        frames, _, _, rows, columns = features.shape
         flat = features.flatten(0, 1)
         depth = self.depth(flat).float().softmax(1)  # (M * N, D, h, w)
         content = self.content(flat).float()  # (M * N, C, h, w)
@@ -124,7 +126,9 @@ def lift_table(
     frames, cameras = camera_present.shape
     rows, columns = feature_size
     depth_m = depth_bins.centres(pix_T_cam.device)
-    uv_px = feature_pixels(feature_size, image_size_px, pix_T_cam.device).repeat_interleave(len(depth_m), 0)  # (h * w * D, 2)
+    uv_px = feature_pixels(feature_size, image_size_px, pix_T_cam.device).repeat_interleave(
+        len(depth_m), 0
+    )  # (h * w * D, 2)
     depth_m = depth_m.repeat(rows * columns)
     num_cells = grid.shape_yx[0] * grid.shape_yx[1]
     entries = torch.arange(len(depth_m), device=depth_m.device)

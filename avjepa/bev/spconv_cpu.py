@@ -1,4 +1,6 @@
-"""spconv on machines without a GPU. The CUDA wheels compute exactly on the CPU, with two things arranged here:
+"""spconv on machines without a GPU.
+
+The CUDA wheels compute exactly on the CPU, with two things arranged here:
 
 - the backward pass asks CUDA for a stream, which raises without a GPU; the CPU kernels ignore its value, so 0 will do;
 - the default algorithm (implicit GEMM) is for GPUs; ``ConvAlgo.Native`` runs on both.
@@ -26,7 +28,9 @@ def load_spconv() -> ModuleType:
     mend = "pip install spconv-cu120 (Python <= 3.11) or spconv-cu126 (Python >= 3.12); both run without a GPU"
     installed = {name for name in ("spconv", "spconv-cu120", "spconv-cu126") if _is_installed(name)}
     if installed == {"spconv"}:
-        raise ImportError(f"the CPU wheel 'spconv' adds wrongly with more than one thread; pip uninstall spconv, then {mend}")
+        raise ImportError(
+            f"the CPU wheel 'spconv' adds wrongly with more than one thread; pip uninstall spconv, then {mend}"
+        )
     try:
         with warnings.catch_warnings():
             # spconv 2.3 uses names of torch that are being renamed; it works, and users can do nothing about it.

@@ -95,13 +95,17 @@ def resume(runner: Runner, path: Path) -> int:
     """
     checkpoint = read_checkpoint(path)
     if checkpoint["seed"] != runner.seed:
-        raise CheckpointError(f"{path}: made with seed {checkpoint['seed']}, the config says {runner.seed}; set randomness.seed")
+        raise CheckpointError(
+            f"{path}: made with seed {checkpoint['seed']}, the config says {runner.seed}; set randomness.seed"
+        )
     optimizer = runner.optim_wrapper.optimizer
     try:
         set_model_state_dict(runner.model, checkpoint["model"], options=WHOLE)
         set_optimizer_state_dict(runner.model, optimizer, checkpoint["optimizer"], options=WHOLE)
     except (RuntimeError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: does not fit the model of this config ({str(error).splitlines()[0]})") from error
+        raise CheckpointError(
+            f"{path}: does not fit the model of this config ({str(error).splitlines()[0]})"
+        ) from error
     if checkpoint["loss_scaler"] is not None and hasattr(runner.optim_wrapper, "loss_scaler"):
         runner.optim_wrapper.loss_scaler.load_state_dict(checkpoint["loss_scaler"])
     for scheduler, state in zip(runner.param_schedulers, checkpoint["schedulers"], strict=True):
@@ -119,4 +123,7 @@ def _loss_scaler_state(runner: Runner) -> dict | None:
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
     """The state without callables and numpy scalars, which a safe load refuses."""
-    return {key: value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value for key, value in state.items()}
+    return {
+        key: value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+        for key, value in state.items()
+    }

@@ -25,7 +25,9 @@ class ClipBatchSampler(Sampler[list[tuple[int, int]]]):
 
     def __init__(self, num_clips: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
         if num_clips < 1 or batch_size < 1:
-            raise ConfigError(f"training needs at least one clip and a batch of one, got {num_clips} clips, batch {batch_size}")
+            raise ConfigError(
+                f"training needs at least one clip and a batch of one, got {num_clips} clips, batch {batch_size}"
+            )
         self.num_clips = num_clips
         self.batch_size = batch_size
         self.seed = seed
@@ -34,7 +36,7 @@ class ClipBatchSampler(Sampler[list[tuple[int, int]]]):
         self.first_iteration = 0
 
     def __len__(self) -> int:
-        """mmengine asks; the stream has no end."""
+        """Mmengine asks; the stream has no end."""
         return sys.maxsize
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:

@@ -62,7 +62,9 @@ class LossCurveHook(Hook):
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         if not math.isfinite(row["loss"]):
-            raise CollapseError(f"loss is {row['loss']} at iteration {row['iteration']}; lower optim_wrapper.optimizer.lr")
+            raise CollapseError(
+                f"loss is {row['loss']} at iteration {row['iteration']}; lower optim_wrapper.optimizer.lr"
+            )
 
 
 class MonitorHook(Hook):

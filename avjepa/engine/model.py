@@ -34,7 +34,9 @@ class JEPATrainingModel(BaseModel):
         self.jepa = build(jepa)
         self.last_predictions: Predictions | None = None  # of the last training batch, for pictures; not state
 
-    def forward(self, clips: ClipBatch, mode: Literal["loss", "monitor"] = "loss") -> dict[str, LossTerms] | dict[str, float]:
+    def forward(
+        self, clips: ClipBatch, mode: Literal["loss", "monitor"] = "loss"
+    ) -> dict[str, LossTerms] | dict[str, float]:
         """Loss terms of one batch, or its monitors (through here, since a sharded model works through its forward only)."""
         if mode == "monitor":
             return measure(self.jepa, clips)

@@ -46,7 +46,8 @@ class TrainRunner(Runner):
 
     def _init_model_weights(self) -> None:
         """Nothing: modules initialise themselves, alike on every rank by the same seed. mmengine would broadcast tensors here,
-        which sharded ones do not allow."""
+        which sharded ones do not allow.
+        """
 
     def get_hooks_info(self) -> str:
         """One line; mmengine lists every hook at every stage."""
@@ -54,7 +55,9 @@ class TrainRunner(Runner):
 
     def _log_env(self, env_cfg: dict) -> None:
         """One line; mmengine prints the environment and the whole config, which it also writes to the work dir."""
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        device = (
+            torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        )
         self.logger.info(f"torch {torch.__version__} on {device}; seed {self.seed}; writing to {self.work_dir}")
 
     def load_or_resume(self) -> None:

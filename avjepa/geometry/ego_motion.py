@@ -22,7 +22,9 @@ def warp_bev(bev_src: torch.Tensor, dst_T_src: torch.Tensor, grid: BEVGrid) -> t
     """
     rows, columns = grid.shape_yx
     if tuple(bev_src.shape[-2:]) != (rows, columns) or tuple(dst_T_src.shape) != (bev_src.shape[0], 4, 4):
-        raise ValueError(f"want (B, C, {rows}, {columns}) and (B, 4, 4), got {tuple(bev_src.shape)}, {tuple(dst_T_src.shape)}")
+        raise ValueError(
+            f"want (B, C, {rows}, {columns}) and (B, 4, 4), got {tuple(bev_src.shape)}, {tuple(dst_T_src.shape)}"
+        )
     src_T_dst = invert(dst_T_src)
     xy_dst = grid.cell_centres(bev_src.device)  # (Y, X, 2)
     rotation, shift = src_T_dst[:, None, None, :2, :2], src_T_dst[:, None, None, :2, 3]
@@ -35,7 +37,9 @@ def warp_bev(bev_src: torch.Tensor, dst_T_src: torch.Tensor, grid: BEVGrid) -> t
     index = torch.round(((xy_src - lower) / grid.cell_m - 0.5) * 4096) / 4096
     overlap = ((index >= 0) & (index <= last)).all(-1)[:, None]
     sample = (2 * index + 1) / (last + 1) - 1  # grid_sample's coordinates with align_corners=False
-    warped = F.grid_sample(bev_src, sample.to(bev_src.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+    warped = F.grid_sample(
+        bev_src, sample.to(bev_src.dtype), mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     return warped * overlap, overlap
 
 

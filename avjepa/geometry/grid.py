@@ -32,10 +32,17 @@ class BEVGrid:
         for axis, (lower, upper), cell in self._axes():
             cells = (upper - lower) / cell if cell > 0 else 0.0
             if cells < 1 or abs(cells - round(cells)) > _TOLERANCE * max(cells, 1):
-                raise ValueError(f"grid axis {axis}: [{lower}, {upper}) m is {cells:g} cells of {cell} m; want a whole number")
+                raise ValueError(
+                    f"grid axis {axis}: [{lower}, {upper}) m is {cells:g} cells of {cell} m; want a whole number"
+                )
 
     def _axes(self):
-        return zip("xyz", (self.x_range_m, self.y_range_m, self.z_range_m), (self.cell_m, self.cell_m, self.cell_z_m), strict=True)
+        return zip(
+            "xyz",
+            (self.x_range_m, self.y_range_m, self.z_range_m),
+            (self.cell_m, self.cell_m, self.cell_z_m),
+            strict=True,
+        )
 
     @property
     def shape_zyx(self) -> tuple[int, int, int]:

@@ -20,7 +20,9 @@ def transform_from_quaternion(rotation_wxyz, translation_m) -> np.ndarray:
     rotation_wxyz = np.asarray(rotation_wxyz, dtype=np.float64)
     translation_m = np.asarray(translation_m, dtype=np.float64)
     if rotation_wxyz.shape != (4,) or translation_m.shape != (3,):
-        raise ValueError(f"want a (4,) quaternion and a (3,) translation, got {rotation_wxyz.shape}, {translation_m.shape}")
+        raise ValueError(
+            f"want a (4,) quaternion and a (3,) translation, got {rotation_wxyz.shape}, {translation_m.shape}"
+        )
     norm = np.linalg.norm(rotation_wxyz)
     if not (np.isfinite(rotation_wxyz).all() and np.isfinite(translation_m).all() and norm > 0):
         raise ValueError(f"pose is not finite: rotation {rotation_wxyz.tolist()}, translation {translation_m.tolist()}")

@@ -123,7 +123,10 @@ class BEVJEPA(nn.Module):
             variance=variance,
             covariance=covariance,
             occupancy=occupancy_loss(
-                self.occupancy(predicted.flatten(0, 1))[:, 0], states.flatten(0, 1), valid.flatten(0, 1), self.occupied_weight
+                self.occupancy(predicted.flatten(0, 1))[:, 0],
+                states.flatten(0, 1),
+                valid.flatten(0, 1),
+                self.occupied_weight,
             ),
         )
         return terms, Predictions(hidden, states, predicted, target, valid, z, state)
@@ -180,7 +183,9 @@ class BEVJEPA(nn.Module):
         if not steps:
             return raw[:, :0], overlap[:, :0]
         flat = next_T_frame.flatten(0, 1)
-        rolled, step_overlap = self.predictor(raw[:, 1:-1].detach().flatten(0, 1), flat, dt_s[:, 2:].sub(dt_s[:, 1:-1]).flatten())
+        rolled, step_overlap = self.predictor(
+            raw[:, 1:-1].detach().flatten(0, 1), flat, dt_s[:, 2:].sub(dt_s[:, 1:-1]).flatten()
+        )
         came_along, _ = warp_bev(overlap[:, 1:-1].flatten(0, 1)[:, None].to(raw.dtype), flat, self.encoder.grid)
         inside = (step_overlap & (came_along > 0.999))[:, 0]
         return rolled.unflatten(0, (-1, steps)), inside.unflatten(0, (-1, steps))

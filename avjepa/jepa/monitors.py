@@ -1,5 +1,6 @@
 """What to watch while a JEPA trains, measured on a fixed held-out batch with nothing masked. The loss is not among it: a
-collapsed run has the lowest loss of all. Letters: see conventions.py."""
+collapsed run has the lowest loss of all. Letters: see conventions.py.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def measure(jepa: BEVJEPA, clips: ClipBatch) -> dict[str, float]:
     things = normalised(z).movedim(1, -1)[occupied]
     std = per_dim_std(things)
     monitors = {"std": std.mean(), "std_min": std.min(), "std_raw": per_dim_std(z.movedim(1, -1)[occupied]).mean()}
-    monitors["rankme"] = rankme(things[:: max(1, len(things) // 4096)]) if len(things) > 1 else std.new_tensor(torch.nan)
+    monitors["rankme"] = (
+        rankme(things[:: max(1, len(things) // 4096)]) if len(things) > 1 else std.new_tensor(torch.nan)
+    )
 
     valid = (overlap & kept_overlap & (states != UNOBSERVED))[:, 1:]
     strata = {

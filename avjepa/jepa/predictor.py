@@ -38,18 +38,25 @@ class TemporalContext(nn.Module):
 
 class WarpPredictor(nn.Module):
     """Predicts the BEV embedding of another moment: ``warp(state) + residual(warp(state), motion)``, the residual zero at
-    the start, so that training begins at persistence-by-warp. A present masked cell is the case of no motion."""
+    the start, so that training begins at persistence-by-warp. A present masked cell is the case of no motion.
+    """
 
-    def __init__(self, grid: BEVGrid, channels: int, hidden_channels: int, dilations: tuple[int, ...] = (1, 2, 4, 1)) -> None:
+    def __init__(
+        self, grid: BEVGrid, channels: int, hidden_channels: int, dilations: tuple[int, ...] = (1, 2, 4, 1)
+    ) -> None:
         super().__init__()
         self.grid = grid
         self.enter = nn.Conv2d(channels + 1, hidden_channels, 1)
         self.blocks = nn.ModuleList(FiLMBlock(hidden_channels, dilation) for dilation in dilations)
-        self.motion = nn.Sequential(nn.Linear(4, hidden_channels), nn.GELU(), nn.Linear(hidden_channels, hidden_channels), nn.GELU())
+        self.motion = nn.Sequential(
+            nn.Linear(4, hidden_channels), nn.GELU(), nn.Linear(hidden_channels, hidden_channels), nn.GELU()
+        )
         self.residual = zero_initialised(nn.Conv2d(hidden_channels, channels, 3, padding=1))
         self.register_buffer("motion_scale", torch.tensor(MOTION_SCALE), persistent=False)
 
-    def forward(self, state: torch.Tensor, dst_T_src: torch.Tensor, dt_s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, state: torch.Tensor, dst_T_src: torch.Tensor, dt_s: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Prediction (B, C, Y, X) in frame dst, and the overlap (B, 1, Y, X) of both frames' maps.
 
         Args:

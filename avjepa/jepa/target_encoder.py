@@ -41,7 +41,7 @@ class EMATarget(nn.Module):
 
     @torch.no_grad()
     def update(self, encoder: BEVEncoder, progress: float) -> None:
-        """teacher <- m * teacher + (1 - m) * encoder for parameters; buffers are copied."""
+        """Teacher <- m * teacher + (1 - m) * encoder for parameters; buffers are copied."""
         momentum = self.momentum(progress)
         for slow, fast in zip(self.teacher.parameters(), encoder.parameters(), strict=True):
             slow.mul_(momentum).add_(fast.detach(), alpha=1 - momentum)
@@ -51,7 +51,8 @@ class EMATarget(nn.Module):
 
 class SharedTarget(nn.Module):
     """Targets from the encoder that is being trained. Without a stop-gradient and without a regulariser this collapses; it
-    is here for objectives that need no teacher (SIGReg, VICReg) and to show that the alarm works."""
+    is here for objectives that need no teacher (SIGReg, VICReg) and to show that the alarm works.
+    """
 
     def __init__(self, stop_gradient: bool) -> None:
         super().__init__()

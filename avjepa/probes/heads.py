@@ -38,7 +38,11 @@ class BinaryHead(nn.Module):
             self.layers = nn.Conv2d(channels, 1, 1)
         elif kind == "conv":
             self.layers = nn.Sequential(
-                nn.Conv2d(channels, 32, 3, padding=1), nn.GELU(), nn.Conv2d(32, 32, 3, padding=1), nn.GELU(), nn.Conv2d(32, 1, 1)
+                nn.Conv2d(channels, 32, 3, padding=1),
+                nn.GELU(),
+                nn.Conv2d(32, 32, 3, padding=1),
+                nn.GELU(),
+                nn.Conv2d(32, 1, 1),
             )
         else:
             raise ValueError(f"unknown head {kind!r}; want linear or conv")
@@ -58,7 +62,9 @@ def train_head(
     optimizer = torch.optim.AdamW(head.parameters(), training.learning_rate, weight_decay=training.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps)
     positive_share = (answer & known).sum() / known.sum().clamp(min=1)
-    weight = torch.where(answer, 0.5 / positive_share.clamp(min=1e-6), 0.5 / (1 - positive_share).clamp(min=1e-6)) * known
+    weight = (
+        torch.where(answer, 0.5 / positive_share.clamp(min=1e-6), 0.5 / (1 - positive_share).clamp(min=1e-6)) * known
+    )
     generator = torch.Generator().manual_seed(seed)
     for _ in range(training.steps):
         chosen = torch.randint(len(features), (training.batch_size,), generator=generator)

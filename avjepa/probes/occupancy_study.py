@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -58,7 +59,7 @@ def embed(jepa: BEVJEPA, clips: ClipBatch) -> torch.Tensor:
 def extract(batches: Iterable[ClipBatch], encoders: dict[str, BEVJEPA], grid: BEVGrid) -> ProbeData:
     """Features of every encoder and of the raw input, scores of the baselines, and targets, for all batches of clips."""
     readers: dict[str, Callable[[ClipBatch], torch.Tensor]] = {
-        name: (lambda clips, jepa=jepa.eval(): embed(jepa, clips)) for name, jepa in encoders.items()
+        name: partial(embed, jepa.eval()) for name, jepa in encoders.items()
     }
     readers["raw input"] = lambda clips: raw_features(clips, grid)
     features: dict[str, list[torch.Tensor]] = {name: [] for name in readers}
@@ -76,7 +77,9 @@ def extract(batches: Iterable[ClipBatch], encoders: dict[str, BEVJEPA], grid: BE
     )
 
 
-def evaluate_features(train: ProbeData, test: ProbeData, name: str, row: str, training: HeadTraining, seed: int) -> ProbeResult:
+def evaluate_features(
+    train: ProbeData, test: ProbeData, name: str, row: str, training: HeadTraining, seed: int
+) -> ProbeResult:
     """Train a head on the features ``name`` of the training clips and test it."""
     targets = train.targets
     head = train_head(train.features[name], targets.occupied, targets.known, training, seed)

@@ -61,7 +61,12 @@ def write_record(
 
 
 def describe_split(
-    train_scenes: list[str], test_scenes: list[str], train_xy_m: np.ndarray, test_xy_m: np.ndarray, train_cities: list[str], test_cities: list[str]
+    train_scenes: list[str],
+    test_scenes: list[str],
+    train_xy_m: np.ndarray,
+    test_xy_m: np.ndarray,
+    train_cities: list[str],
+    test_cities: list[str],
 ) -> dict[str, Any]:
     """Names, hash and overlap of a split.
 
@@ -97,7 +102,9 @@ def _commit() -> str | None:
     source = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=source, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], cwd=source, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")

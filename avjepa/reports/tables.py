@@ -13,7 +13,9 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0
 
 
-def markdown_table(rows: Mapping[str, Mapping[str, Sequence[float]]], metrics: Mapping[str, str], digits: int = 3) -> str:
+def markdown_table(
+    rows: Mapping[str, Mapping[str, Sequence[float]]], metrics: Mapping[str, str], digits: int = 3
+) -> str:
     """A Markdown table of ``rows[row][metric] = values over seeds``; ``metrics`` maps a metric to its column title."""
     lines = ["| | " + " | ".join(metrics.values()) + " | seeds |", "|---|" + "---|" * (len(metrics) + 1)]
     for row, values in rows.items():
@@ -27,7 +29,7 @@ def markdown_table(rows: Mapping[str, Mapping[str, Sequence[float]]], metrics: M
 
 
 def gain_verdict(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """ "gain", "loss" or "no difference": a difference of means no larger than the larger spread is none."""
+    """Say "gain", "loss" or "no difference": a difference of means no larger than the larger spread is none."""
     (mean, spread), (other_mean, other_spread) = mean_and_spread(ours), mean_and_spread(theirs)
     difference = mean - other_mean
     if not abs(difference) > max(spread, other_spread):

@@ -81,11 +81,15 @@ def draw_ego_change(augmentation: Augmentation, generator: torch.Generator) -> n
     """``aug_T_ego`` (4, 4)."""
     yaw, mirror_x, mirror_y = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
     low, high = augmentation.yaw_range_rad
-    mirror = np.diag([-1.0 if mirror_x < augmentation.flip_x else 1.0, -1.0 if mirror_y < augmentation.flip_y else 1.0, 1.0, 1.0])
+    mirror = np.diag(
+        [-1.0 if mirror_x < augmentation.flip_x else 1.0, -1.0 if mirror_y < augmentation.flip_y else 1.0, 1.0, 1.0]
+    )
     return mirror @ transform_from_se2(0.0, 0.0, low + (high - low) * yaw)
 
 
-def draw_image_change(augmentation: Augmentation, generator: torch.Generator, height_px: int, width_px: int) -> np.ndarray:
+def draw_image_change(
+    augmentation: Augmentation, generator: torch.Generator, height_px: int, width_px: int
+) -> np.ndarray:
     """``aug_T_pix`` (3, 3) of one camera."""
     resize, shift_u, shift_v, mirror, turn = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
     low, high = augmentation.image_resize

@@ -107,7 +107,9 @@ class NuScenesClips(Dataset[Clip]):
     ) -> None:
         offsets = (*context_offsets, *future_offsets)
         if list(offsets) != sorted(set(offsets)) or context_offsets[-1:] != (0,):
-            raise ValueError(f"offsets must ascend and the context end in 0, got {context_offsets} and {future_offsets}")
+            raise ValueError(
+                f"offsets must ascend and the context end in 0, got {context_offsets} and {future_offsets}"
+            )
         if not cameras and not use_lidar:
             raise ValueError("a clip needs cameras or LiDAR")
         if not set(cameras) <= set(CAMERAS):

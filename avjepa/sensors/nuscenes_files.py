@@ -68,7 +68,9 @@ def read_image(path: Path, full_size: tuple[int, int], least_size: tuple[int, in
     if size is None:
         raise BadFileError(f"{path}: not a readable image; copy it again")
     if size != full_size:
-        raise BadFileError(f"{path}: {size[1]} x {size[0]} px, its table says {full_size[1]} x {full_size[0]}; copy it again")
+        raise BadFileError(
+            f"{path}: {size[1]} x {size[0]} px, its table says {full_size[1]} x {full_size[0]}; copy it again"
+        )
     most = min(size[0] / least_size[0], size[1] / least_size[1])
     reduction = next((reduction for reduction in DECODES if reduction <= most), 1)
     # The calibration is for the pixels as they are stored, whatever an EXIF tag says about turning them.

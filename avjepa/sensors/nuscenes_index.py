@@ -121,7 +121,9 @@ def build_index(root: Path, version: str) -> NuScenesIndex:
     try:
         return _index_of(NuScenes(version=version, dataroot=str(root), verbose=False))
     except (AssertionError, OSError, LookupError, TypeError, ValueError) as error:
-        raise DataError(f"{root / version}: cannot be read ({type(error).__name__}: {error}); copy the tables again") from error
+        raise DataError(
+            f"{root / version}: cannot be read ({type(error).__name__}: {error}); copy the tables again"
+        ) from error
 
 
 def _index_of(nusc: NuScenes) -> NuScenesIndex:

@@ -1,5 +1,6 @@
 """What flows from a data set to the model: a Frame as read, a Clip of frames, a ClipBatch of tensors, and the FrameBatch that
-the BEV encoder takes. Letters: see conventions.py."""
+the BEV encoder takes. Letters: see conventions.py.
+"""
 
 from __future__ import annotations
 
@@ -178,7 +179,9 @@ class ClipBatch:
     def _frames(self, which: slice, bev_T_frame: torch.Tensor) -> FrameBatch:
         """Flatten the chosen frames of each clip and move them by ``bev_T_frame`` (B, S, 4, 4)."""
         clips, frames = self.shape
-        chosen = torch.arange(clips * frames, device=self.points.device).view(clips, frames)[:, which].reshape(-1)  # (M,)
+        chosen = (
+            torch.arange(clips * frames, device=self.points.device).view(clips, frames)[:, which].reshape(-1)
+        )  # (M,)
         new_index = torch.full((clips * frames,), -1, device=self.points.device)
         new_index[chosen] = torch.arange(len(chosen), device=self.points.device)
         keep = new_index[self.point_frame] >= 0

@@ -75,7 +75,9 @@ def test_sizes_must_divide():
 
 def test_local_weights_are_loaded_and_batchnorm_stays_frozen(tmp_path):
     torch.manual_seed(1)
-    config = ResNetConfig(depths=[1, 1], hidden_sizes=[8, 16], layer_type="basic", embedding_size=8, out_features=["stage2"])
+    config = ResNetConfig(
+        depths=[1, 1], hidden_sizes=[8, 16], layer_type="basic", embedding_size=8, out_features=["stage2"]
+    )
     saved = ResNetBackbone(config)
     for module in saved.modules():
         if isinstance(module, nn.BatchNorm2d):

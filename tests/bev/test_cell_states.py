@@ -55,7 +55,9 @@ def test_a_wall_casts_a_shadow():
 def test_rays_clear_the_cells_they_cross_low_enough():
     # A fan as dense as a real scan: one ray every fifth of a degree.
     angle = torch.arange(-math.pi, math.pi, math.radians(0.2))
-    crossed = cells_crossed_by_rays(lidar_frames([torch.stack([6 * angle.cos(), 6 * angle.sin(), 0 * angle + 0.3], -1)]), GRID)[0]
+    crossed = cells_crossed_by_rays(
+        lidar_frames([torch.stack([6 * angle.cos(), 6 * angle.sin(), 0 * angle + 0.3], -1)]), GRID
+    )[0]
     low_from_m = 6.0 * (1.8 - CLEAR_HEIGHT_M) / (1.8 - 0.3)  # where the rays fall below the clear height
     range_m = GRID.cell_centres().norm(dim=-1)
     assert crossed[(range_m > low_from_m + 0.2) & (range_m < 6.0)].all()
@@ -68,7 +70,8 @@ def test_rays_that_never_fall_low_clear_nothing():
 
 def test_a_ray_march_agrees():
     """Against marching each ray in steps of 5 cm: the polar bins decide within half a cell and half a degree, so cells whose
-    surroundings are all crossed, or all not, must agree."""
+    surroundings are all crossed, or all not, must agree.
+    """
     angle = torch.arange(-math.pi, math.pi, math.radians(0.1))
     range_m = 4 + 1.5 * (3 * angle).sin()  # neighbouring rays end at similar ranges, as in a real scan
     hits = torch.stack([range_m * angle.cos(), range_m * angle.sin(), 0.2 + 0.1 * angle.cos()], -1)
@@ -94,7 +97,9 @@ def test_whole_cell_moves_shift_the_states():
     frames = lidar_frames([cloud])
     shift = torch.tensor([1.6, -0.8, 0.0])
     moved = replace(
-        frames, points=torch.cat([frames.points[:, :3] + shift, frames.points[:, 3:]], 1), lidar_origin=frames.lidar_origin + shift
+        frames,
+        points=torch.cat([frames.points[:, :3] + shift, frames.points[:, 3:]], 1),
+        lidar_origin=frames.lidar_origin + shift,
     )
     states, again = lidar_cell_states(frames, GRID)[0], lidar_cell_states(moved, GRID)[0]
     # Away from the border, and from the lattice of 3.2 m ground cells, which matters only where the ground is not flat.

@@ -40,7 +40,10 @@ def test_either_sensor_reaches_the_embedding_and_may_be_absent(sensor):
     model, batch = encoder(), frames()
     z = model(batch)
     if sensor == "lidar":
-        absent = replace(batch.keep_points(torch.zeros(len(batch.points), dtype=torch.bool)), lidar_present=torch.zeros(3, dtype=torch.bool))
+        absent = replace(
+            batch.keep_points(torch.zeros(len(batch.points), dtype=torch.bool)),
+            lidar_present=torch.zeros(3, dtype=torch.bool),
+        )
     else:
         absent = replace(batch, camera_present=torch.zeros_like(batch.camera_present))
     without = model(absent)
@@ -94,9 +97,9 @@ def test_camera_and_lift_belong_together():
     model = encoder()
     with pytest.raises(ValueError, match="belong together"):
         BEVEncoder(tiny.VOXELS, model.lidar, model.camera, None, 16)
+    other = tiny.encoder()
+    other.lift.grid = tiny.VOXELS
     with pytest.raises(ValueError, match="lift is on"):
-        other = tiny.encoder()
-        other.lift.grid = tiny.VOXELS
         BEVEncoder(tiny.VOXELS, model.lidar, model.camera, other.lift, 16)
 
 

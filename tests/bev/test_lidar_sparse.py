@@ -52,7 +52,8 @@ def test_equals_dense_conv3d_in_values_and_gradients(kind, threads, torch_thread
     dense_features = features.detach().clone().requires_grad_()
     weight = dense_weight(convolution).detach().clone().requires_grad_()
     dense = F.conv3d(scatter(dense_features, indices, shape, 2), weight, stride=stride, padding=padding)
-    expected = dense[out.indices[:, 0].long(), :, *out.indices[:, 1:].long().unbind(1)]
+    frame, z, y, x = out.indices.long().unbind(1)
+    expected = dense[frame, :, z, y, x]
     torch.testing.assert_close(out.features, expected, atol=2e-5, rtol=1e-5)
 
     upstream = torch.randn(out.features.shape, generator=torch.Generator().manual_seed(1))

@@ -15,7 +15,10 @@ def points(*rows) -> torch.Tensor:
 
 def test_two_points_in_one_voxel():
     voxels = voxelise_mean(
-        points((0.1, 0.2, 0.3, 0.5, 0.0), (0.3, 0.4, 0.1, 0.7, 0.2), (-3.9, -1.9, -0.9, 1.0, 0.0)), torch.zeros(3).long(), GRID, 1
+        points((0.1, 0.2, 0.3, 0.5, 0.0), (0.3, 0.4, 0.1, 0.7, 0.2), (-3.9, -1.9, -0.9, 1.0, 0.0)),
+        torch.zeros(3).long(),
+        GRID,
+        1,
     )
     assert voxels.indices.tolist() == [[0, 0, 0, 0], [0, 2, 4, 8]]
     expected = [
@@ -27,7 +30,9 @@ def test_two_points_in_one_voxel():
 
 def test_agrees_with_a_loop():
     generator = torch.Generator().manual_seed(0)
-    cloud = torch.rand(500, 5, generator=generator) * torch.tensor([9, 5, 3, 1, 0.5]) - torch.tensor([4.5, 2.5, 1.5, 0, 0])
+    cloud = torch.rand(500, 5, generator=generator) * torch.tensor([9, 5, 3, 1, 0.5]) - torch.tensor(
+        [4.5, 2.5, 1.5, 0, 0]
+    )
     frame = torch.randint(0, 3, (500,), generator=generator).sort().values
     voxels = voxelise_mean(cloud, frame, GRID, 3)
     members: dict[tuple, list] = {}
@@ -52,7 +57,10 @@ def test_a_shift_by_whole_voxels_keeps_the_features():
 
 def test_points_outside_or_not_finite_are_left_out():
     voxels = voxelise_mean(
-        points((-4.01, 0, 0, 0, 0), (0, 0, 1.0, 0, 0), (float("nan"), 0, 0, 0, 0), (0, 0, 0, 0, 0)), torch.zeros(4).long(), GRID, 1
+        points((-4.01, 0, 0, 0, 0), (0, 0, 1.0, 0, 0), (float("nan"), 0, 0, 0, 0), (0, 0, 0, 0, 0)),
+        torch.zeros(4).long(),
+        GRID,
+        1,
     )
     assert len(voxels.features) == 1
 

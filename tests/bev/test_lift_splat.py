@@ -27,7 +27,9 @@ def splat_point(xyz_bev: torch.Tensor, pix_T_cam: torch.Tensor, bev_T_cam: torch
     depth[pixel, int((BINS.centres() - depth_m).abs().argmin())] = 1
     content = torch.zeros(size[0] * size[1], 1)
     content[pixel] = 1
-    table = lift_table(size, IMAGE, pix_T_cam[None, None], bev_T_cam[None, None], torch.ones(1, 1, dtype=torch.bool), BINS, GRID)
+    table = lift_table(
+        size, IMAGE, pix_T_cam[None, None], bev_T_cam[None, None], torch.ones(1, 1, dtype=torch.bool), BINS, GRID
+    )
     from avjepa.bev.bev_pool import bev_pool
 
     return bev_pool(depth, content, table).view(16, 16)
@@ -44,7 +46,11 @@ CAMERAS = {
     "back": (K, looking(math.pi), (-3.4, -1.0, 1.0)),
     "mirrored ego": (K, MIRROR @ looking(0.5), (4.2, -1.8, 1.2)),
     "flipped image": (augmented(flip_pixels(64)), looking(0.0), (4.2, 0.6, 1.2)),
-    "resized and turned image": (augmented(rotate_pixels(0.2, *IMAGE) @ resize_pixels(0.9, 0.9)), looking(0.3), (4.4, 1.9, 1.3)),
+    "resized and turned image": (
+        augmented(rotate_pixels(0.2, *IMAGE) @ resize_pixels(0.9, 0.9)),
+        looking(0.3),
+        (4.4, 1.9, 1.3),
+    ),
 }
 
 
@@ -126,7 +132,9 @@ def test_every_probability_inside_the_grid_is_counted_once():
     lift, inputs = make_lift(), lift_inputs(frames=1)
     torch.nn.init.zeros_(lift.content.weight)
     torch.nn.init.ones_(lift.content.bias)
-    table = lift.table((4, 8), *(inputs[name] for name in ("image_size_px", "pix_T_cam", "bev_T_cam", "camera_present")))
+    table = lift.table(
+        (4, 8), *(inputs[name] for name in ("image_size_px", "pix_T_cam", "bev_T_cam", "camera_present"))
+    )
     depth = lift.depth(inputs["features"].flatten(0, 1)).softmax(1).movedim(1, -1).reshape(-1)
     torch.testing.assert_close(lift(**inputs)[:, 0].sum(), depth[table.ranks_depth].sum())
 

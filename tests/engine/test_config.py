@@ -47,7 +47,10 @@ def test_amp_needs_a_gpu():
 
 @pytest.mark.parametrize(
     ("name", "bev_shape", "context", "future"),
-    [("bev_jepa_nuscenes", (128, 128), (-3, -2, -1, 0), (1, 2, 4)), ("bev_jepa_nuscenes_tiny", (64, 64), (-2, -1, 0), (1, 2))],
+    [
+        ("bev_jepa_nuscenes", (128, 128), (-3, -2, -1, 0), (1, 2, 4)),
+        ("bev_jepa_nuscenes_tiny", (64, 64), (-2, -1, 0), (1, 2)),
+    ],
 )
 def test_every_training_config_builds(name, bev_shape, context, future):
     cfg = load_config(CONFIGS / f"{name}.py")

@@ -29,7 +29,7 @@ def test_starting_anywhere_continues_the_stream(first):
 def test_ranks_share_out_the_joined_batch():
     joined = take(ClipBatchSampler(11, 6, 3, 0, 1), 5)
     ranks = [take(ClipBatchSampler(11, 2, 3, rank, 3), 5) for rank in range(3)]
-    assert [sum((ranks[rank][i] for rank in range(3)), []) for i in range(5)] == joined
+    assert [[draw for rank in ranks for draw in rank[i]] for i in range(5)] == joined
 
 
 def test_seeds_differ():

@@ -37,7 +37,11 @@ def environment(tmp: Path) -> dict[str, str]:
 
 def train(drive: Path, work_dir: Path, *more: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, *command(drive, work_dir, *more)], cwd=ROOT, env=environment(work_dir.parent), capture_output=True, text=True
+        [sys.executable, *command(drive, work_dir, *more)],
+        cwd=ROOT,
+        env=environment(work_dir.parent),
+        capture_output=True,
+        text=True,
     )
 
 
@@ -61,7 +65,11 @@ def test_golden_loss_curve(unbroken):
 def test_what_a_run_leaves(unbroken):
     names = {path.name for path in unbroken.iterdir()}
     assert {"last.pth", "loss_curve.jsonl", "monitors.jsonl", "pictures", "toy_config.py"} <= names
-    assert sorted(path.name for path in unbroken.glob("iter_*.pth")) == ["iter_0000003.pth", "iter_0000006.pth", "iter_0000009.pth"]
+    assert sorted(path.name for path in unbroken.glob("iter_*.pth")) == [
+        "iter_0000003.pth",
+        "iter_0000006.pth",
+        "iter_0000009.pth",
+    ]
     assert (unbroken / "last.pth").resolve().name == "iter_0000009.pth"
     assert len(list((unbroken / "pictures").glob("*.png"))) == 2
     assert list(unbroken.glob("*/vis_data/events.out.tfevents*"))
@@ -103,12 +111,16 @@ def test_killed_and_resumed_equals_never_stopped(drive, unbroken, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_equal_one(drive, unbroken, tmp_path, parallel):
-    """torchrun over gloo, half the batch each: the loss curve of one process with the whole batch."""
+    """Torchrun over gloo, half the batch each: the loss curve of one process with the whole batch."""
     work_dir = tmp_path / "run"
     options = ("--launcher", "pytorch", "--cfg-options", "train_data.batch_size=1", f"parallel={parallel}")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [sys.executable, *launcher, *command(drive, work_dir, *options)], cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True
+        [sys.executable, *launcher, *command(drive, work_dir, *options)],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert losses(work_dir) == pytest.approx(losses(unbroken), rel=1e-5)
@@ -168,7 +180,14 @@ def test_a_second_run_in_the_same_place_needs_resume(drive, unbroken, capsys, mo
 def test_resuming_with_another_seed_or_model_is_refused(drive, unbroken, capsys, monkeypatch):
     other_seed = command(drive, unbroken, "--resume", "--cfg-options", "randomness.seed=5", "train_cfg.max_iters=10")
     assert "made with seed 0, the config says 5" in mistake(other_seed, capsys, monkeypatch)
-    other_model = command(drive, unbroken, "--resume", "--cfg-options", "model.jepa.predictor.hidden_channels=24", "train_cfg.max_iters=10")
+    other_model = command(
+        drive,
+        unbroken,
+        "--resume",
+        "--cfg-options",
+        "model.jepa.predictor.hidden_channels=24",
+        "train_cfg.max_iters=10",
+    )
     assert "does not fit the model of this config" in mistake(other_model, capsys, monkeypatch)
 
 

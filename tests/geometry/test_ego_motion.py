@@ -86,7 +86,10 @@ def test_points_and_maps_move_alike():
 
 
 def test_motion_vector_is_the_vehicle_seen_from_the_source():
-    global_T_now, global_T_next = transform_from_se2(5, 5, 0.2), transform_from_se2(5, 5, 0.2) @ transform_from_se2(3, 0.5, 0.1)
+    global_T_now, global_T_next = (
+        transform_from_se2(5, 5, 0.2),
+        transform_from_se2(5, 5, 0.2) @ transform_from_se2(3, 0.5, 0.1),
+    )
     next_T_now = torch.from_numpy(invert(global_T_next) @ global_T_now).float()[None]
     vector = motion_vector(next_T_now, torch.tensor([0.5]))
     torch.testing.assert_close(vector, torch.tensor([[3.0, 0.5, 0.1, 0.5]]), atol=1e-5, rtol=0)

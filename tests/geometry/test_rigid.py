@@ -20,12 +20,16 @@ def random_transform(seed: int) -> np.ndarray:
 
 def test_quaternion_closed_form():
     turn_45 = transform_from_quaternion([np.cos(np.pi / 8), 0, 0, np.sin(np.pi / 8)], [1, 2, 3])
-    np.testing.assert_allclose(turn_45, [[HALF, -HALF, 0, 1], [HALF, HALF, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]], atol=1e-12)
+    np.testing.assert_allclose(
+        turn_45, [[HALF, -HALF, 0, 1], [HALF, HALF, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]], atol=1e-12
+    )
 
 
 def test_quaternion_is_normalised():
     np.testing.assert_allclose(
-        transform_from_quaternion([2, 0, 0, 2], [0, 0, 0]), transform_from_quaternion([HALF, 0, 0, HALF], [0, 0, 0]), atol=1e-12
+        transform_from_quaternion([2, 0, 0, 2], [0, 0, 0]),
+        transform_from_quaternion([HALF, 0, 0, HALF], [0, 0, 0]),
+        atol=1e-12,
     )
 
 

@@ -52,4 +52,6 @@ def test_two_ranks_equal_the_joined_batch(tmp_path):
         torch.testing.assert_close(result["loss"], loss.detach(), rtol=1e-5, atol=1e-6)
         largest = max(float(g.abs().max()) for g in expected.values())
         for name, gradient in expected.items():
-            torch.testing.assert_close(result["gradients"][name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                result["gradients"][name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=lambda m, n=name: f"{n}: {m}"
+            )

@@ -50,7 +50,9 @@ def test_the_union_over_frames_decides_the_kind():
     context[0, 1, 1, 1] = OCCUPIED
     context[0, 0, 6, 6] = OCCUPIED
     hidden_things = [
-        bool(BlockMask((2, 2)).draw(context, (seed,))[0, 1, 1]) + bool(BlockMask((2, 2)).draw(context, (seed,))[0, 6, 6]) for seed in range(30)
+        bool(BlockMask((2, 2)).draw(context, (seed,))[0, 1, 1])
+        + bool(BlockMask((2, 2)).draw(context, (seed,))[0, 6, 6])
+        for seed in range(30)
     ]
     assert hidden_things == [1] * 30  # exactly one of the two occupied blocks, each time
 

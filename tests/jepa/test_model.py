@@ -53,9 +53,13 @@ def test_camera_features_in_hidden_cells_do_not_reach_the_context(monkeypatch):
     with torch.no_grad():
         state, _ = model.encode_context(clips, hidden)
         per_frame = hidden.repeat_interleave(clips.num_context, 0)[:, None]
-        monkeypatch.setattr(type(model.encoder.lift), "forward", lambda *a, **k: splat(*a, **k).masked_fill(per_frame, 50.0))
+        monkeypatch.setattr(
+            type(model.encoder.lift), "forward", lambda *a, **k: splat(*a, **k).masked_fill(per_frame, 50.0)
+        )
         assert torch.equal(model.encode_context(clips, hidden)[0], state)
-        monkeypatch.setattr(type(model.encoder.lift), "forward", lambda *a, **k: splat(*a, **k).masked_fill(~per_frame, 50.0))
+        monkeypatch.setattr(
+            type(model.encoder.lift), "forward", lambda *a, **k: splat(*a, **k).masked_fill(~per_frame, 50.0)
+        )
         assert not torch.equal(model.encode_context(clips, hidden)[0], state)
 
 
@@ -133,7 +137,10 @@ def test_missing_sensors(missing):
     model, clips = tiny.jepa().eval(), tiny.batch()
     if missing == "lidar":
         clips = replace(
-            clips, points=clips.points[:0], point_frame=clips.point_frame[:0], lidar_present=torch.zeros_like(clips.lidar_present)
+            clips,
+            points=clips.points[:0],
+            point_frame=clips.point_frame[:0],
+            lidar_present=torch.zeros_like(clips.lidar_present),
         )
     elif missing == "cameras":
         clips = replace(clips, camera_present=torch.zeros_like(clips.camera_present))

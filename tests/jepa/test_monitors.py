@@ -10,7 +10,8 @@ from tests.jepa import tiny
 
 def test_an_untrained_model_predicts_persistence():
     """Residuals are zero and teacher equals encoder, so prediction and persistence differ by the order of warp and
-    normalisation only; without motion not even by that."""
+    normalisation only; without motion not even by that.
+    """
     model = tiny.jepa(cameras=False).eval()
     still = measure(model, tiny.batch(step=(0.0, 0.0, 0.0)))
     for name in ("ratio_occupied", "ratio_all", "ratio_occupied_1", "ratio_occupied_2", "wrong_motion"):

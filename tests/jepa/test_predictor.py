@@ -52,7 +52,8 @@ def test_motion_and_time_matter_once_trained():
 
 def test_when_only_the_ego_moved_the_warp_alone_is_perfect():
     """One scan, re-expressed in a frame moved by whole BEV cells: nothing in the world changed, so the untrained prediction
-    equals the target. Things keep clear of the border, since convolutions see the border of a map, which does not move."""
+    equals the target. Things keep clear of the border, since convolutions see the border of a map, which does not move.
+    """
     points = tiny.world(3, half_m=3.0)
     origin_global = np.array([0.4, -0.3, 1.8])
     poses = [np.eye(4), np.eye(4), transform_from_se2(1.6, -0.8, 0), transform_from_se2(2.4, 1.6, 0)]
@@ -77,7 +78,9 @@ def test_points_of_the_past_land_on_the_present():
     clips = tiny.batch(0, step=(1.0, 0.2, 0.1))
     context = clips.context_in_now()
     past, now = (context.points[context.point_frame == i, :3] for i in range(2))
-    world = torch.from_numpy(transform_points(invert(tiny.clip(0, step=(1.0, 0.2, 0.1)).now.global_T_ego), tiny.world(0))).float()
+    world = torch.from_numpy(
+        transform_points(invert(tiny.clip(0, step=(1.0, 0.2, 0.1)).now.global_T_ego), tiny.world(0))
+    ).float()
     for cloud in (past, now):
         distance_m = torch.cdist(cloud, world, compute_mode="donot_use_mm_for_euclid_dist")
         assert distance_m.min(1).values.max() < 1e-3

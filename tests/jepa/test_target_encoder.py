@@ -16,7 +16,10 @@ def test_teacher_follows_the_formula_exactly():
                 parameter.add_(torch.randn_like(parameter) * 0.1)
         model.update_target(progress)
         momentum = (0.925, 0.95, 1.0)[step]
-        by_hand = [momentum * slow + (1 - momentum) * fast.detach() for slow, fast in zip(by_hand, model.encoder.parameters(), strict=True)]
+        by_hand = [
+            momentum * slow + (1 - momentum) * fast.detach()
+            for slow, fast in zip(by_hand, model.encoder.parameters(), strict=True)
+        ]
         for slow, expected in zip(model.target.teacher.parameters(), by_hand, strict=True):
             torch.testing.assert_close(slow, expected, atol=1e-6, rtol=1e-6)
 

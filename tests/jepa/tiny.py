@@ -68,7 +68,9 @@ def world(seed: int = 0, things: int = 12, half_m: float = 9.0) -> np.ndarray:
     return np.concatenate([ground, np.c_[posts, np.tile(np.linspace(0.2, 2.2, 12), things)]])
 
 
-def frame_of(points_global: np.ndarray, global_T_ego: np.ndarray, origin_global: np.ndarray, number: int, seed: int = 0) -> Frame:
+def frame_of(
+    points_global: np.ndarray, global_T_ego: np.ndarray, origin_global: np.ndarray, number: int, seed: int = 0
+) -> Frame:
     """A frame that sees these points from a LiDAR at ``origin_global``; images are noise."""
     xyz = transform_points(invert(global_T_ego), points_global)
     rng = np.random.default_rng([seed, number])
@@ -97,7 +99,8 @@ def clip(seed: int = 0, frames: int = 4, step=(0.8, 0.3, 0.02)) -> Clip:
     rng = np.random.default_rng(seed)
     seen = [points[rng.random(len(points)) < 0.8] for _ in range(frames)]
     made = [
-        frame_of(seen[i], pose, transform_points(pose, np.array([[0, 0, 1.8]]))[0], i, seed) for i, pose in enumerate(poses)
+        frame_of(seen[i], pose, transform_points(pose, np.array([[0, 0, 1.8]]))[0], i, seed)
+        for i, pose in enumerate(poses)
     ]
     return Clip(tuple(made), CONTEXT, seed)
 

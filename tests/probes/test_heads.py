@@ -27,7 +27,9 @@ def test_learns_what_the_features_tell_and_reads_known_cells_only(kind):
 def test_the_seed_decides():
     features, answer, known = separable()
     training = HeadTraining(steps=5)
-    one, same, other = (head_scores(train_head(features, answer, known, training, seed), features) for seed in (1, 1, 2))
+    one, same, other = (
+        head_scores(train_head(features, answer, known, training, seed), features) for seed in (1, 1, 2)
+    )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 

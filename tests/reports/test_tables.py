@@ -10,7 +10,12 @@ def test_mean_and_spread():
 
 def test_table_shows_spread_where_there_are_seeds():
     table = markdown_table({"ours": {"iou": [0.5, 0.6, 0.7]}, "copied": {"iou": [0.4]}}, {"iou": "IoU"})
-    assert table.splitlines() == ["| | IoU | seeds |", "|---|---|---|", "| ours | 0.600 ± 0.100 | 3 |", "| copied | 0.400 | 1 |"]
+    assert table.splitlines() == [
+        "| | IoU | seeds |",
+        "|---|---|---|",
+        "| ours | 0.600 ± 0.100 | 3 |",
+        "| copied | 0.400 | 1 |",
+    ]
 
 
 @pytest.mark.parametrize(

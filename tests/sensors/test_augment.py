@@ -33,7 +33,9 @@ def test_relative_poses_and_points_stay_consistent(clip, seed):
         origin = transform_points(frame.global_T_ego, frame.lidar_origin_ego[None].double().numpy())
         origin_again = transform_points(again.global_T_ego, again.lidar_origin_ego[None].double().numpy())
         np.testing.assert_allclose(origin_again, origin, atol=1e-5)
-        np.testing.assert_allclose(again.global_T_ego @ again.ego_T_cam, frame.global_T_ego @ frame.ego_T_cam, atol=1e-9)
+        np.testing.assert_allclose(
+            again.global_T_ego @ again.ego_T_cam, frame.global_T_ego @ frame.ego_T_cam, atol=1e-9
+        )
 
 
 def test_the_same_thing_is_at_the_pixel_the_camera_says(clip):

@@ -159,7 +159,15 @@ def test_missing_sweeps_are_counted_and_not_invented(toy_copy):
 
 def test_keyframe_without_any_file_is_left_out(toy_copy):
     dataset = clips_of(toy_copy)
-    for channel in ("LIDAR_TOP", "CAM_FRONT", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT"):
+    for channel in (
+        "LIDAR_TOP",
+        "CAM_FRONT",
+        "CAM_FRONT_LEFT",
+        "CAM_FRONT_RIGHT",
+        "CAM_BACK",
+        "CAM_BACK_LEFT",
+        "CAM_BACK_RIGHT",
+    ):
         file_of(dataset, 4, channel).unlink()
     damaged = clips_of(toy_copy)
     assert not (damaged.clips == 4).any()

@@ -54,7 +54,9 @@ def photo(tmp_path):
     return tmp_path / "p.jpg"
 
 
-@pytest.mark.parametrize(("least", "reduction"), [((90, 160), 1), ((45, 80), 2), ((46, 80), 1), ((20, 40), 4), ((1, 1), 8)])
+@pytest.mark.parametrize(
+    ("least", "reduction"), [((90, 160), 1), ((45, 80), 2), ((46, 80), 1), ((20, 40), 4), ((1, 1), 8)]
+)
 def test_image_is_rgb_and_decoded_as_small_as_allowed(photo, least, reduction):
     image, found = read_image(photo, (90, 160), least)
     assert found == reduction

@@ -97,7 +97,9 @@ def test_poses_that_are_not_finite_are_left_out_and_named(toy_copy, caplog):
     edit_table(
         toy_copy,
         "ego_pose",
-        lambda rows: next(row for row in rows if str(row["timestamp"]) in str(poison))["translation"].__setitem__(0, float("nan")),
+        lambda rows: next(row for row in rows if str(row["timestamp"]) in str(poison))["translation"].__setitem__(
+            0, float("nan")
+        ),
     )
     with caplog.at_level(logging.WARNING):
         index = load_index(toy_copy)
@@ -109,11 +111,15 @@ def test_poses_that_are_not_finite_are_left_out_and_named(toy_copy, caplog):
     assert (len(clips), left_out) == (5, 3)
 
 
-@pytest.mark.parametrize("rotation", [[2.0, 0, 0, 0], [0.5, 0, 0, 0.5], [0, 0, 0, 0], [float("nan"), 0, 0, 1], None, "x"])
+@pytest.mark.parametrize(
+    "rotation", [[2.0, 0, 0, 0], [0.5, 0, 0, 0.5], [0, 0, 0, 0], [float("nan"), 0, 0, 1], None, "x"]
+)
 def test_a_rotation_that_is_none_is_not_used(toy_copy, rotation):
     """A quaternion that is not of unit length is damage, not a matter of scaling."""
     time_us = str(load_index(toy_copy).timestamp_us[4])
-    edit_table(toy_copy, "ego_pose", lambda rows: [r.update(rotation=rotation) for r in rows if str(r["timestamp"]) == time_us])
+    edit_table(
+        toy_copy, "ego_pose", lambda rows: [r.update(rotation=rotation) for r in rows if str(r["timestamp"]) == time_us]
+    )
     assert np.flatnonzero(~load_index(toy_copy).usable()).tolist() == [4]
 
 
@@ -152,7 +158,9 @@ def test_splits_and_names(toy_drive):
     assert "scene-0061" not in absent
     assert split_scenes(index, ("mini_val", "scene-0061"))[0] == [0, 1]
     assert split_scenes(index, ("scene-0103", "scene-9999")) == ([1], ["scene-9999"])
-    with pytest.raises(DataError, match=r"none of the scenes scene-9999 is here; this root holds scene-0061, scene-0103"):
+    with pytest.raises(
+        DataError, match=r"none of the scenes scene-9999 is here; this root holds scene-0061, scene-0103"
+    ):
         split_scenes(index, ("scene-9999",))
 
 

@@ -41,7 +41,10 @@ def test_mmdet3d_itself_is_off(tmp_path):
         "points": LiDARPoints(torch.zeros(1, 5), points_dim=5),
         "timestamp": 0.0,
         "lidar_sweeps": [
-            {"lidar_points": {"lidar_path": str(tmp_path / "sweep.bin"), "lidar2sensor": lidar2sensor.tolist()}, "timestamp": 0.0}
+            {
+                "lidar_points": {"lidar_path": str(tmp_path / "sweep.bin"), "lidar2sensor": lidar2sensor.tolist()},
+                "timestamp": 0.0,
+            }
         ],
     }
     loader = transforms.LoadPointsFromMultiSweeps(sweeps_num=1, load_dim=5, use_dim=[0, 1, 2, 4], test_mode=True)

@@ -11,7 +11,8 @@ THRESHOLDS = np.linspace(0.05, 0.95, 19)
 
 def binary_iou(predicted: torch.Tensor, truth: torch.Tensor, counted: torch.Tensor) -> float:
     """Intersection over union TP / (TP + FP + FN) of the positive class on the counted cells; nan when there is no positive
-    in either. All three are bool of one shape."""
+    in either. All three are bool of one shape.
+    """
     intersection = (predicted & truth & counted).sum().item()
     union = ((predicted | truth) & counted).sum().item()
     return intersection / union if union else float("nan")
