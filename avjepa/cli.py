@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from avjepa.errors import UserError
 
 
 def run_tool(main: Callable[[], None]) -> None:
-    """Run a tool and leave the process: 0 done, 2 a mistake that the user can mend, 130 interrupted."""
+    """Run a tool and leave the process: 0 done, 2 a mistake that the user can mend, 130 interrupted, 141 nobody reads on."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         main()
@@ -18,6 +19,9 @@ def run_tool(main: Callable[[], None]) -> None:
         sys.exit(_complain(f"error: {error}", 2))
     except KeyboardInterrupt:
         sys.exit(_complain("interrupted", 130))
+    except BrokenPipeError:  # as in `tool | head`; without this, Python complains again when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def _complain(message: str, code: int) -> int:

@@ -146,7 +146,8 @@ def _write_scene(root: Path, tables: dict, number: int, keyframes: int, image_si
     first_box = token("instance", number)
     tables["instance"].append(
         {"token": first_box, "category_token": token("vehicle.car"), "nbr_annotations": keyframes,
-         "first_annotation_token": token("annotation", number, 0), "last_annotation_token": token("annotation", number, keyframes - 1)}
+         "first_annotation_token": token("annotation", number, 0),
+         "last_annotation_token": token("annotation", number, keyframes - 1)}
     )  # fmt: skip
     for channel in CAMERAS:
         _write_chain(root, tables, number, channel, [float(k) for k in range(keyframes)], samples, image_size, rng)
@@ -175,7 +176,8 @@ def _write_chain(
         tables["sample_data"].append(
             {"token": tokens[i], "sample_token": samples[round(step)], "ego_pose_token": tokens[i],
              "calibrated_sensor_token": token("calibrated", channel), "timestamp": time_us, "fileformat": suffix.split(".")[0],
-             "is_key_frame": is_key, "height": 0 if channel == LIDAR else image_size[1], "width": 0 if channel == LIDAR else image_size[0],
+             "is_key_frame": is_key, "height": 0 if channel == LIDAR else image_size[1],
+             "width": 0 if channel == LIDAR else image_size[0],
              "filename": filename, "prev": tokens[i - 1] if i else "", "next": tokens[i + 1] if i + 1 < len(steps) else ""}
         )  # fmt: skip
 

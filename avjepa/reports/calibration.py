@@ -52,7 +52,7 @@ def augmentation_error_px(frame: Frame, augmented: Frame) -> float:
 
 
 def save_camera_picture(path: Path, frame: Frame, names: list[str]) -> None:
-    """All cameras with the LiDAR points on them, coloured by depth: edges of things must fit edges of the point cloud."""
+    """All cameras with the LiDAR points on them, coloured by depth: edges in the images must fit edges of the points."""
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     height, width = frame.images.shape[-2:]
@@ -129,11 +129,15 @@ def colours_at(image: np.ndarray, uv_px: np.ndarray) -> np.ndarray:
 
 
 def is_standing(xyz: np.ndarray) -> np.ndarray:
-    """Boolean (P,): points (P, 3) at STANDING_M above the lowest point of their square of GROUND_CELL_M."""
-    _, square = np.unique(np.floor(xyz[:, :2] / GROUND_CELL_M), axis=0, return_inverse=True)
+    """Boolean (P,): points (P, 3) at STANDING_M above the ground of their square of GROUND_CELL_M.
+
+    The ground is the lower tenth of a square's points: mirrored returns lie below the road.
+    """
+    squares = np.floor(xyz[:, :2] / GROUND_CELL_M)
+    _, square, count = np.unique(squares, axis=0, return_inverse=True, return_counts=True)
     square = square.reshape(-1)
-    ground_m = np.full(len(xyz), np.inf)
-    np.minimum.at(ground_m, square, xyz[:, 2])
+    from_below = np.lexsort((xyz[:, 2], square))
+    ground_m = xyz[from_below, 2][np.cumsum(count) - count + count // 10]
     height_m = xyz[:, 2] - ground_m[square]
     return (height_m > STANDING_M[0]) & (height_m < STANDING_M[1])
 
