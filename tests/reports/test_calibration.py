@@ -37,7 +37,7 @@ def cache_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory):
-    return write_toy_drive(tmp_path_factory.mktemp("drive"), image_size=(320, 180))
+    return write_toy_drive(tmp_path_factory.mktemp("drive"), keyframes=4, image_size=(320, 180))
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +126,8 @@ def test_tool_draws_the_keyframe_that_was_asked_for(drive, tmp_path, capsys):
 
 
 def test_tool_names_what_is_not_there(drive, tmp_path, capsys):
-    with pytest.raises(ConfigError, match="--keyframe 10: scene-0061 has 10 readable keyframes"):
-        check_calibration.main(["--data", str(drive), "--keyframe", "10", "--out", str(tmp_path)])
+    with pytest.raises(ConfigError, match="--keyframe 4: scene-0061 has 4 readable keyframes"):
+        check_calibration.main(["--data", str(drive), "--keyframe", "4", "--out", str(tmp_path)])
     with pytest.raises(DataError, match="none of the scenes scene-0001 is here"):
         check_calibration.main(["--data", str(drive), "--scenes", "scene-0001", "--out", str(tmp_path)])
     assert not list(tmp_path.iterdir())
