@@ -25,5 +25,8 @@ def run_tool(main: Callable[[], None]) -> None:
 
 
 def _complain(message: str, code: int) -> int:
+    # A loader process sends its error with the traceback in front; the last line is what the user can mend.
+    if "Original Traceback" in message:
+        message = "error: " + message.strip().splitlines()[-1].partition(": ")[2]
     print(" ".join(message.split()), file=sys.stderr)
     return code

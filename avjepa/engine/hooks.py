@@ -161,6 +161,13 @@ class CheckpointHook(Hook):
         self.interval = interval
         self.keep = keep
 
+    def before_train(self, runner) -> None:
+        """Remove what a kill in the middle of a save left behind."""
+        if is_main_process():
+            for pattern in (".iter_*", ".last.*"):
+                for stale in Path(runner.work_dir).glob(pattern):
+                    stale.unlink()
+
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Save, then remove what is no longer kept."""
         iteration = runner.iter + 1

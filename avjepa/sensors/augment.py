@@ -29,6 +29,9 @@ class Augmentation:
         image_crop_px: largest shift of the image, both ways in both axes.
         image_flip: probability of mirroring an image.
         image_rotate_rad: largest turn of an image, both ways.
+
+    Raises:
+        ValueError: a probability is not in [0, 1], a range does not ascend, or an image would shrink to nothing.
     """
 
     yaw_range_rad: tuple[float, float] = (-math.pi / 8, math.pi / 8)
@@ -38,6 +41,13 @@ class Augmentation:
     image_crop_px: int = 8
     image_flip: float = 0.5
     image_rotate_rad: float = 0.09
+
+    def __post_init__(self) -> None:
+        chances = (self.flip_x, self.flip_y, self.image_flip)
+        if not all(0 <= chance <= 1 for chance in chances):
+            raise ValueError(f"probabilities of mirroring must be in [0, 1], got {chances}")
+        if self.yaw_range_rad[0] > self.yaw_range_rad[1] or not 0 < self.image_resize[0] <= self.image_resize[1]:
+            raise ValueError(f"ranges must ascend, sizes be positive: got {self.yaw_range_rad}, {self.image_resize}")
 
 
 def augment(clip: Clip, augmentation: Augmentation, generator: torch.Generator) -> Clip:

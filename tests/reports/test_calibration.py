@@ -1,5 +1,4 @@
 import dataclasses
-import os
 
 import cv2
 import numpy as np
@@ -27,12 +26,9 @@ GRID = BEVGrid((-20.0, 20.0), (-20.0, 20.0), (-5.0, 3.0), 0.2, 8.0)
 
 @pytest.fixture(scope="module", autouse=True)
 def cache_folder(tmp_path_factory):
-    before = os.environ.get("AVJEPA_CACHE")
-    os.environ["AVJEPA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    os.environ.pop("AVJEPA_CACHE")
-    if before is not None:
-        os.environ["AVJEPA_CACHE"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AVJEPA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -94,3 +94,19 @@ def test_change_ego_moves_everything_by_one_matrix(clip):
     changed = change_ego(clip.now, mirror)
     torch.testing.assert_close(changed.points_ego[:, 1], -clip.now.points_ego[:, 1])
     assert np.linalg.det(changed.ego_T_cam[0]) == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"flip_x": 1.5}, {"image_flip": -0.1}, {"yaw_range_rad": (1.0, -1.0)}, {"image_resize": (0.0, 1.0)}]
+)
+def test_ranges_that_make_no_sense_are_refused(changes):
+    with pytest.raises(ValueError, match=r"probabilities|ranges"):
+        Augmentation(**changes)
+
+
+def test_nothing_drawn_is_nothing_changed(clip):
+    still = Augmentation((0.0, 0.0), 0.0, 0.0, (1.0, 1.0), 0, 0.0, 0.0)
+    same = augment(clip, still, torch.Generator().manual_seed(0)).now
+    torch.testing.assert_close(same.points_ego, clip.now.points_ego, atol=1e-6, rtol=0)
+    assert torch.equal(same.images, clip.now.images)
+    np.testing.assert_allclose(same.pix_T_cam, clip.now.pix_T_cam, atol=1e-12)

@@ -1,6 +1,6 @@
 """Numbers of two real drives, as their tables hold them, and one LiDAR point followed by nuscenes-devkit."""
 
-import os
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -40,14 +40,16 @@ GOLDEN = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cache_folder(tmp_path_factory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AVJEPA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
-def index(nuscenes_root, tmp_path_factory) -> NuScenesIndex:
-    before = os.environ.get("AVJEPA_CACHE")
-    os.environ["AVJEPA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield load_index(nuscenes_root, "v1.0-mini")
-    os.environ.pop("AVJEPA_CACHE")
-    if before is not None:
-        os.environ["AVJEPA_CACHE"] = before
+def index(nuscenes_root) -> NuScenesIndex:
+    return load_index(nuscenes_root, "v1.0-mini")
 
 
 @pytest.fixture(scope="module")
