@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import copy
+import fcntl
 import os
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from mmengine.config import Config, DictAction
@@ -56,8 +58,10 @@ def main(argv: list[str] | None = None) -> None:
     if (work_dir / "last.pth").exists() and not args.resume:
         raise ConfigError(f"{work_dir} already holds a run; pass --resume to continue it, or another --work-dir")
     start_processes(args.launcher)
+    lock = lock_work_dir(work_dir) if is_main_process() else None
     build_runner(cfg, work_dir, args.resume, args.launcher).train()
-    if is_main_process():
+    if lock is not None:
+        lock.close()
         print(
             f"done: {work_dir / 'last.pth'}\nnext: python tools/probe.py configs/probes/occupancy.py {work_dir / 'last.pth'}"
         )
@@ -77,6 +81,17 @@ def start_processes(launcher: str) -> None:
         distributed.init_process_group("gloo")
     else:
         raise ConfigError("--launcher slurm needs GPUs; on CPUs start with torchrun and --launcher pytorch")
+
+
+def lock_work_dir(work_dir: Path) -> TextIO:
+    """Hold the work dir until the file is closed or the process ends; two runs in one place would overwrite each other."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    lock = (work_dir / ".lock").open("w")
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by loader processes, which may outlive a kill
+    except OSError as error:
+        raise ConfigError(f"{work_dir}: another run is writing there; stop it, or give another --work-dir") from error
+    return lock
 
 
 def build_runner(cfg: Config, work_dir: Path, resume: bool, launcher: str = "none") -> TrainRunner:

@@ -177,6 +177,20 @@ def test_a_second_run_in_the_same_place_needs_resume(drive, unbroken, capsys, mo
     assert "already holds a run; pass --resume" in mistake(command(drive, unbroken), capsys, monkeypatch)
 
 
+def test_two_runs_cannot_share_a_work_dir(drive, tmp_path, capsys, monkeypatch):
+    work_dir = tmp_path / "run"
+    work_dir.mkdir()
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", hold, str(work_dir / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        assert "another run is writing there" in mistake(command(drive, work_dir), capsys, monkeypatch)
+    finally:
+        holder.communicate()
+
+
 def test_resuming_with_another_seed_or_model_is_refused(drive, unbroken, capsys, monkeypatch):
     other_seed = command(drive, unbroken, "--resume", "--cfg-options", "randomness.seed=5", "train_cfg.max_iters=10")
     assert "made with seed 0, the config says 5" in mistake(other_seed, capsys, monkeypatch)

@@ -7,6 +7,7 @@ import torch
 
 from avjepa.conventions import CAMERAS
 from avjepa.errors import DataError
+from avjepa.geometry.camera import resize_pixels, shift_pixels
 from avjepa.sensors.augment import Augmentation
 from avjepa.sensors.collate import collate_clips
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
@@ -51,6 +52,13 @@ def test_pixels_follow_the_resize_and_crop(toy_drive):
     v, u = np.mgrid[:40, :100]
     seen = np.array([(u * red.numpy()).sum(), (v * red.numpy()).sum()]) / red.sum().item()
     np.testing.assert_allclose(seen, uv_px, atol=2.0)
+
+
+def test_cameras_of_reduced_decodes_follow_in_closed_form(toy_drive):
+    """160 x 90 px decoded at a quarter is 40 x 23 px, which stand for 160 x 92; then 36 x 20 px, corner on corner."""
+    dataset = clips_of(toy_drive, image_size=(18, 36))
+    expected = shift_pixels(0, -2) @ resize_pixels(36 / 160, 20 / 92) @ dataset.index.pix_T_cam[1]
+    np.testing.assert_allclose(dataset[0].now.pix_T_cam, expected, atol=1e-12)
 
 
 def test_an_item_is_a_pure_function_of_index_and_seed(toy_drive):

@@ -13,6 +13,7 @@ from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
 pytestmark = pytest.mark.real_data
 
+
 def test_every_clip_of_both_scenes_can_be_read(nuscenes_root):
     """One pass over all clips at a small size: no bad file, poses that move, times that grow."""
     dataset = NuScenesClips(
