@@ -180,7 +180,10 @@ def test_a_second_run_in_the_same_place_needs_resume(drive, unbroken, capsys, mo
 def test_two_runs_cannot_share_a_work_dir(drive, tmp_path, capsys, monkeypatch):
     work_dir = tmp_path / "run"
     work_dir.mkdir()
-    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    hold = (
+        "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
     holder = subprocess.Popen(
         [sys.executable, "-c", hold, str(work_dir / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
