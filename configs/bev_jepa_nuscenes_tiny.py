@@ -19,7 +19,7 @@ context_offsets = (-2, -1, 0)
 future_offsets = (1, 2)
 train_data.update(batch_size=2, num_workers=1)
 train_data.dataset.update(scenes=("mini_train", "scene-0523"))
-monitor.update(num_clips=4, interval=40)
+monitor.update(num_clips=4, interval=50)
 monitor.dataset.update(scenes=("mini_val",))
 for dataset in (train_data.dataset, monitor.dataset):
     dataset.update(context_offsets=context_offsets, future_offsets=future_offsets, image_size=(64, 176), num_sweeps=1)
@@ -49,7 +49,7 @@ model.jepa.temporal.update(channels=channels, num_context=3)
 model.jepa.predictor.update(grid=bev_grid, channels=channels, hidden_channels=32)
 
 # ------------------------------------------------------------------------------------------------------------- schedule
-iterations = 280
+iterations = 250
 optim_wrapper.optimizer.update(lr=2e-3)
 optim_wrapper.clip_grad.update(max_norm=1.0)
 optim_wrapper.paramwise_cfg.lr_mult.update({"camera.backbone": 1.0})  # it starts from random weights
@@ -59,6 +59,6 @@ train_cfg.update(max_iters=iterations)
 
 # -------------------------------------------------------------------------------------------------------------- runtime
 default_hooks.logger.update(interval=10)
-default_hooks.checkpoint.update(interval=40)
-custom_hooks[2].update(interval=140)
+default_hooks.checkpoint.update(interval=50)
+custom_hooks[2].update(interval=125)
 log_processor.update(window_size=10)

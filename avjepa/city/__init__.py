@@ -1,0 +1,1 @@
+"""The mini city: a generated driving data set in nuScenes format, with exact ground truth."""
