@@ -44,7 +44,9 @@ class ArcPath:
         poses = _advance_all(starts[number], np.where(s_m < 0, 0.0, curvature), within)
         if outside.any():
             past = s_m > bounds[-1]
-            poses[past] = _advance_all(np.tile(starts[-1], (past.sum(), 1)), np.zeros(past.sum()), s_m[past] - bounds[-1])
+            poses[past] = _advance_all(
+                np.tile(starts[-1], (past.sum(), 1)), np.zeros(past.sum()), s_m[past] - bounds[-1]
+            )
         return poses
 
     def sampled(self, step_m: float = 1.0) -> np.ndarray:

@@ -1,0 +1,219 @@
+"""What an edit of a map is, and the edits of paint: crosswalks, dividers and stop lines (road edits: change_roads.py).
+
+An edit is seen from the prior map to the world: an insertion is in the world and not in the prior. The kinds are the six
+atomic changes of ArgoTweak (arXiv 2509.08764).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import shapely
+from shapely.affinity import affine_transform
+from shapely.geometry import LineString, Point, Polygon
+from shapely.geometry.base import BaseGeometry
+from shapely.ops import substring
+
+from avjepa.city.change_shapes import band, centre_line, station
+from avjepa.city.road_map import Area, Crosswalk, Divider, Lane, RoadMap, StopLine
+
+# "markings": the paint looks different (colour); "type": it means something else (dashed may be crossed, solid not).
+KINDS = ("insertion", "deletion", "geometry", "markings", "type", "connectivity")
+MID_BLOCK_M = 15.0  # from the ends of a road and from other crosswalks and stop lines
+REMNANT_M = 6.0  # an end of a divider shorter than this is repainted too
+TRIES = 6  # spots tried on one element
+
+Element = Lane | Divider | Crosswalk | StopLine | Area
+Elements = tuple[tuple[str, Element], ...]  # each with the RoadMap field that holds it
+T = TypeVar("T", bound=Element)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A disc of the town, in map metres."""
+
+    name: str
+    centre_xy_m: tuple[float, float]
+    radius_m: float
+
+    @property
+    def disc(self) -> Polygon:
+        """The disc as a polygon (inscribed)."""
+        return Point(self.centre_xy_m).buffer(self.radius_m, quad_segs=32)
+
+
+@dataclass(frozen=True)
+class MapEdit:
+    """One difference between the prior map and the world. Geometry in map metres.
+
+    Attributes:
+        token: unique name.
+        place: name of the place it lies in.
+        kind: one of KINDS.
+        layer: nuScenes map layer: ped_crossing, lane_divider, road_divider, stop_line, drivable_area, lane, lane_connector.
+        description: one line for people.
+        world_geometry, prior_geometry: the changed piece on each side; None on the side that lacks it. Of a closed lane, the
+            stretch where the barriers stand.
+        world_tokens, prior_tokens: the elements that differ, on each side; a closed lane, which is the same on both, on both.
+        step: name of the function that made it, finer than the kind.
+        geometry: the area or line where the difference is to be seen.
+        world_elements, prior_elements: the elements that differ, whole, each with its RoadMap field.
+        corridor: of a moved drivable edge, a strip that overlaps the world's drivable area, so that adding or cutting it
+            leaves no sliver along the kerb; None otherwise.
+    """
+
+    token: str
+    place: str
+    kind: str
+    layer: str
+    description: str
+    world_geometry: BaseGeometry | None
+    prior_geometry: BaseGeometry | None
+    world_tokens: tuple[str, ...]
+    prior_tokens: tuple[str, ...]
+    step: str
+    geometry: BaseGeometry
+    world_elements: Elements
+    prior_elements: Elements
+    corridor: Polygon | None = None
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a step may work: the world, one place, the names of the edit to make, and the chance it draws from."""
+
+    world: RoadMap
+    place: Place
+    token: str
+    step: str
+    kind: str
+    rng: np.random.Generator
+
+    def near(self, elements: dict[str, T]) -> list[T]:
+        """Elements that touch the place, in random order."""
+        disc = self.place.disc
+        found = [element for element in elements.values() if footprint(element).intersects(disc)]
+        return [found[i] for i in self.rng.permutation(len(found))]
+
+    def windows(self, line: LineString, low_m: int, high_m: int, gap_m: float) -> list[tuple[float, float]]:
+        """Stretches (begin_m, end_m) of a line with both ends in the place and ``gap_m`` or more from the line's ends."""
+        size_m = float(self.rng.integers(low_m, high_m + 1))
+        begins = np.arange(gap_m, line.length - size_m - gap_m, 1.0)
+        ends = shapely.line_interpolate_point(line, np.stack([begins, begins + size_m]))
+        begins = begins[shapely.within(ends, self.place.disc).all(0)]
+        return [(float(begin), float(begin) + size_m) for begin in self.rng.permutation(begins)[:TRIES]]
+
+    def edit(
+        self,
+        layer: str,
+        description: str,
+        geometry: BaseGeometry,
+        world: tuple[BaseGeometry | None, Elements],
+        prior: tuple[BaseGeometry | None, Elements],
+        corridor: Polygon | None = None,
+    ) -> MapEdit:
+        """The edit with this site's names; each side is (geometry, elements)."""
+        tokens = [tuple(element.token for _, element in elements) for _, elements in (world, prior)]
+        return MapEdit(
+            *(self.token, self.place.name, self.kind, layer, description),
+            *(world[0], prior[0], *tokens, self.step, geometry, world[1], prior[1], corridor),
+        )
+
+
+def crosswalk_new(site: Site) -> Iterator[MapEdit]:
+    """The prior lacks a crosswalk."""
+    for crosswalk in site.near(site.world.crosswalks):
+        area = crosswalk.polygon
+        yield site.edit("ped_crossing", "a new crosswalk", area, (area, (("crosswalks", crosswalk),)), (None, ()))
+
+
+def crosswalk_gone(site: Site) -> Iterator[MapEdit]:
+    """The prior has a crosswalk where the world has plain road, away from the ends of the road."""
+    world, depth_m = site.world, site.rng.uniform(3.0, 4.0)
+    paint = [element.polygon for element in (*world.crosswalks.values(), *world.stop_lines.values())]
+    busy = shapely.union_all([*paint, *(island.polygon for island in world.islands.values())])
+    for lane in site.near({token: lane for token, lane in world.lanes.items() if lane.road}):
+        for begin_m, end_m in site.windows(centre_line(lane.path), 4, 4, MID_BLOCK_M):
+            middle_m = (begin_m + end_m) / 2 + np.array([-0.5, 0.5]) * depth_m
+            area = band(lane.path.poses(middle_m), -25.0, 25.0).intersection(world.roads[lane.road].polygon)
+            if isinstance(area, Polygon) and not area.is_empty and area.distance(busy) > MID_BLOCK_M:
+                gone = Crosswalk(f"{site.token}-crosswalk", area, lane.road, 0.0)
+                description = "a crosswalk of the prior map is gone"
+                yield site.edit("ped_crossing", description, area, (None, ()), (area, (("crosswalks", gone),)))
+
+
+def divider_dashing(site: Site) -> Iterator[MapEdit]:
+    """A stretch of a divider is dashed on one side and solid on the other."""
+    return _repainted(site, lambda divider: replace(divider, dashed=not divider.dashed))
+
+
+def divider_colour(site: Site) -> Iterator[MapEdit]:
+    """A stretch of a divider is white on one side and yellow on the other."""
+    return _repainted(site, lambda divider: replace(divider, colour="yellow" if divider.colour == "white" else "white"))
+
+
+def _repainted(site: Site, before: Callable[[Divider], Divider]) -> Iterator[MapEdit]:
+    """In the prior the divider is cut: the stretch keeps its token (lanes name it), the unchanged ends get new ones."""
+    for divider in site.near(site.world.dividers):
+        line = divider.line
+        for begin_m, end_m in site.windows(line, 12, 20, 0.0):
+            begin_m = 0.0 if begin_m < REMNANT_M else begin_m
+            end_m = line.length if line.length - end_m < REMNANT_M else end_m
+            piece = substring(line, begin_m, end_m)
+            old = before(replace(divider, line=piece))
+            ends = (("before", substring(line, 0.0, begin_m)), ("after", substring(line, end_m, line.length)))
+            rest = [replace(divider, token=f"{divider.token}-{name}", line=end) for name, end in ends if end.length > 0]
+            yield site.edit(
+                layer_of(divider),
+                f"a {_look(old)} line is now {_look(divider)}",
+                piece,
+                (piece, (("dividers", divider),)),
+                (piece, (("dividers", old), *(("dividers", end) for end in rest))),
+            )
+
+
+def stop_line_moved(site: Site) -> Iterator[MapEdit]:
+    """A stop line is 2 to 5 m further along its road in the prior, or further back."""
+    world = site.world
+    paint = shapely.union_all([crosswalk.polygon for crosswalk in world.crosswalks.values()])
+    for stop in site.near(world.stop_lines):
+        if not stop.lanes:
+            continue
+        path, centre = world.lanes[stop.lanes[0]].path, stop.polygon.centroid
+        at_m, distance_m = station(path, centre), site.rng.uniform(2.0, 5.0)
+        for ahead_m in site.rng.permutation([-distance_m, distance_m]):
+            area = _carried(stop.polygon, *path.poses(np.array([at_m, at_m + ahead_m])))
+            others = shapely.union_all([x.polygon for x in world.stop_lines.values() if x.token != stop.token])
+            on_road = area.intersection(world.roads[stop.road].polygon).area > 0.98 * area.area
+            if on_road and not area.intersects(paint) and not area.intersects(others):
+                yield site.edit(
+                    "stop_line",
+                    f"a stop line moved {distance_m:.1f} m {'back' if ahead_m > 0 else 'ahead'}",
+                    stop.polygon.union(area),
+                    (stop.polygon, (("stop_lines", stop),)),
+                    (area, (("stop_lines", replace(stop, polygon=area)),)),
+                )
+
+
+def _carried(shape: Polygon, old: np.ndarray, new: np.ndarray) -> Polygon:
+    """A shape that moves with a pose (3,)."""
+    cos, sin = np.cos(new[2] - old[2]), np.sin(new[2] - old[2])
+    rotation = np.array([[cos, -sin], [sin, cos]])
+    return affine_transform(shape, [*rotation.ravel(), *(new[:2] - rotation @ old[:2])])
+
+
+def layer_of(divider: Divider) -> str:
+    """The nuScenes layer of a divider."""
+    return "road_divider" if divider.separates == "directions" else "lane_divider"
+
+
+def footprint(element: Element) -> BaseGeometry:
+    """Where an element lies."""
+    return element.line if isinstance(element, Divider) else element.polygon
+
+
+def _look(divider: Divider) -> str:
+    return f"{'dashed' if divider.dashed else 'solid'} {divider.colour}"

@@ -1,0 +1,137 @@
+"""A whole city: drives in parallel, then maps, changes and tables, and only then the folder's final name.
+
+Everything is written below ``OUT.partial``. A killed run leaves that folder; the next one with the same settings keeps its
+finished drives. ``OUT`` itself appears in one rename, complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from avjepa.city.can_bus import write_can_bus
+from avjepa.city.changes import ChangePlan, Place, plan_changes, write_geojson
+from avjepa.city.drives import CitySettings, DrivePlan, plan_drives
+from avjepa.city.fragments import read_fragment, write_fragment
+from avjepa.city.layout import plan_town
+from avjepa.city.map_files import write_basemap, write_map_expansion, write_map_mask
+from avjepa.city.recorder import VERSION, record_drive
+from avjepa.city.roads import build_town
+from avjepa.city.streets import shape_streets
+from avjepa.city.tables import map_token, write_tables
+from avjepa.errors import DataError
+
+SETTINGS_FILE = "city.json"
+FORMAT = 1  # of the generator: another one gives other bytes
+PLACE_MARGIN_M = 12.0
+
+
+def generate_city(out: Path, settings: CitySettings, workers: int, report: Callable[[str, int, int], None]) -> bool:
+    """Make a city, or finish one; True if there was anything to do.
+
+    Args:
+        out: the data root to be.
+        settings: what decides its bytes.
+        workers: processes.
+        report: called with (stage, done, total).
+
+    Raises:
+        DataError: ``out`` holds something else, or a city of other settings.
+    """
+    wanted = {"format": FORMAT, **dataclasses.asdict(settings)}
+    wanted = json.loads(json.dumps(wanted))
+    if out.exists():
+        if _settings_in(out) == wanted:
+            return False
+        raise DataError(f"{out}: holds another city, or something else; remove it, or choose another --out")
+    partial = out.with_name(f"{out.name}.partial")
+    if partial.exists() and _settings_in(partial) != wanted:
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    (partial / SETTINGS_FILE).write_text(json.dumps(wanted, indent=1) + "\n")
+    plans = plan_drives(settings)
+    changes = {town: change_plan(town, settings, plans) for town in sorted({plan.town for plan in plans})}
+    _record_all(partial, settings, plans, changes, workers, report)
+    report("maps and tables", 0, 1)
+    _write_maps(partial, settings, plans, changes)
+    drives = [read_fragment(_fragment(partial, plan)) for plan in plans]
+    for drive in drives:
+        write_can_bus(partial, drive)
+    write_tables(partial, drives, VERSION)
+    shutil.rmtree(_fragment(partial, plans[0]).parent)
+    report("maps and tables", 1, 1)
+    os.replace(partial, out)
+    return True
+
+
+def change_plan(town: str, settings: CitySettings, plans: tuple[DrivePlan, ...]) -> ChangePlan:
+    """The prior map of a town: out of date at a share of the places that are driven."""
+    rng = np.random.default_rng([settings.seed, 41, len(town), ord(town[-1])])
+    return plan_changes(build_town(town, settings.seed), places_of(town, settings, plans), rng, settings.changed_share)
+
+
+def places_of(town: str, settings: CitySettings, plans: tuple[DrivePlan, ...]) -> list[Place]:
+    """The streets of a town that are driven, as discs around their middles."""
+    driven = {plan.place for plan in plans if plan.town == town}
+    places = []
+    for shape in shape_streets(plan_town(town, settings.seed)):
+        if shape.street.name in driven:
+            middle = shape.path.poses(np.array([shape.path.length_m / 2]))[0]
+            radius = shape.path.length_m / 2 + PLACE_MARGIN_M
+            places.append(Place(shape.street.name, (float(middle[0]), float(middle[1])), radius))
+    return places
+
+
+def _record_all(partial: Path, settings, plans, changes, workers: int, report) -> None:
+    """Every drive that has no fragment yet."""
+    todo = [plan for plan in plans if not _fragment(partial, plan).is_file()]
+    report("drives", len(plans) - len(todo), len(plans))
+    jobs = [(partial, settings, plan, changes[plan.town].closed_lanes) for plan in todo]
+    if workers == 1:
+        for done, job in enumerate(jobs, len(plans) - len(todo) + 1):
+            _record(*job)
+            report("drives", done, len(plans))
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        futures = [pool.submit(_record, *job) for job in jobs]
+        for done, future in enumerate(as_completed(futures), len(plans) - len(todo) + 1):
+            future.result()
+            report("drives", done, len(plans))
+
+
+def _record(partial: Path, settings: CitySettings, plan: DrivePlan, closed_lanes: tuple[str, ...]) -> None:
+    write_fragment(_fragment(partial, plan), record_drive(partial, settings, plan, closed_lanes))
+
+
+def _fragment(partial: Path, plan: DrivePlan) -> Path:
+    return partial / ".drives" / f"{plan.name}.json"
+
+
+def _write_maps(root: Path, settings: CitySettings, plans, changes: dict[str, ChangePlan]) -> None:
+    """Masks, base maps and vector maps of the world; the prior maps and what is wrong with them."""
+    for folder in ("maps/expansion", "maps/basemap", "maps/prior", "maps/changes"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for town, plan in changes.items():
+        road_map = build_town(town, settings.seed)
+        write_map_mask(root / "maps" / f"{map_token(town)}.png", road_map)
+        write_basemap(root / "maps" / "basemap" / f"{town}.png", road_map)
+        write_map_expansion(root / "maps" / "expansion" / f"{town}.json", road_map)
+        write_map_expansion(root / "maps" / "prior" / f"{town}.json", plan.prior)
+        write_geojson(root / "maps" / "changes" / f"{town}.geojson", town, plan.edits, places_of(town, settings, plans))
+
+
+def _settings_in(folder: Path) -> dict | None:
+    """The settings of the city in a folder; None if there is no city in it."""
+    try:
+        return json.loads((folder / SETTINGS_FILE).read_text())
+    except (OSError, ValueError):
+        return None

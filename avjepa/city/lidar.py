@@ -1,0 +1,124 @@
+"""A spinning LiDAR on a moving car: one ray after another, each from where the sensor was when it fired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from avjepa.city.materials import Material, ground_reflectivity, surface_table
+from avjepa.city.rig import BEAMS, COLUMNS, ELEVATION_DEG, TURN_US, column_azimuths_rad
+from avjepa.city.weather import Weather
+from avjepa.city.world import SCENERY, World
+from avjepa.geometry.rigid import invert
+
+SLICES = 5  # of a turn; things stand still within one, the sensor never does
+RANGE_M = (0.4, 100.0)
+NOISE_M = 0.02
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One turn of the LiDAR, P = COLUMNS * BEAMS firings in their order.
+
+    As in nuScenes's files, a ray that does not come back is kept, at the LiDAR's own place.
+
+    Attributes:
+        points: (P, 5) float32: x, y, z in the LiDAR frame at the *end* of the turn, intensity 0 to 255, ring.
+        labels: (P,) uint8 lidarseg index; 0, noise, where nothing came back.
+        things: (P,) int32 number of the thing, or world.SCENERY.
+        age_s: (P,) float32 how long before the end of the turn it was measured.
+        seen_m: (COLUMNS, BEAMS) float32 how far each ray saw: inf into the sky, 0 where it was lost.
+    """
+
+    points: np.ndarray
+    labels: np.ndarray
+    things: np.ndarray
+    age_s: np.ndarray
+    seen_m: np.ndarray
+
+
+def spin(
+    world: World,
+    things_at: Callable[[float], np.ndarray],
+    ego_at: Callable[[np.ndarray], np.ndarray],
+    ego_T_lidar: np.ndarray,
+    end_us: int,
+    weather: Weather,
+    rng: np.random.Generator,
+) -> Sweep:
+    """The turn that ends at ``end_us``.
+
+    Args:
+        world: scenery and things; is left with the things of the last slice.
+        things_at: (n, 4, 4) ``town_T_things`` at a time in seconds.
+        ego_at: (k, 4, 4) ``town_T_ego`` at times (k,) in seconds.
+        ego_T_lidar: mounting.
+        end_us: end of the turn.
+        weather: rain swallows rays.
+        rng: noise.
+    """
+    end_s, turn_s = end_us * 1e-6, TURN_US * 1e-6
+    column_s = end_s - turn_s + turn_s * (np.arange(COLUMNS) + 1) / COLUMNS
+    town_T_lidar = ego_at(column_s) @ ego_T_lidar  # (COLUMNS, 4, 4)
+    directions_lidar = _directions(ego_T_lidar)  # (COLUMNS, BEAMS, 3)
+    directions = np.einsum("cij,cbj->cbi", town_T_lidar[:, :3, :3], directions_lidar)
+    origins = np.broadcast_to(town_T_lidar[:, None, :3, 3], directions.shape)
+    hits = []
+    for columns in np.array_split(np.arange(COLUMNS), SLICES):
+        world.place(things_at(float(column_s[columns].mean())))
+        hits.append(world.cast(origins[columns].reshape(-1, 3), directions[columns].reshape(-1, 3)))
+    distance, xyz, normal, material, label, ground, thing = (
+        np.concatenate([getattr(hit, name) for hit in hits])
+        for name in ("distance_m", "xyz", "normal", "material", "label", "ground", "thing")
+    )
+    directions = directions.reshape(-1, 3)
+    facing = np.abs((normal * directions).sum(1))
+    returned = _returned(distance, facing, material, weather, rng)
+    intensity = _intensity(distance, facing, material, ground, weather, rng)
+    noisy = xyz + directions * rng.normal(0, NOISE_M, len(xyz))[:, None]
+    lidar_T_town = invert(town_T_lidar[-1])
+    xyz_lidar = noisy @ lidar_T_town[:3, :3].T + lidar_T_town[:3, 3]
+    ring = np.tile(np.arange(BEAMS), COLUMNS)
+    age = np.repeat(end_s - column_s, BEAMS)
+    points = np.column_stack([np.where(returned[:, None], xyz_lidar, 0.0), intensity, ring]).astype(np.float32)
+    thing = np.where(returned, thing, SCENERY)
+    beyond = distance >= RANGE_M[1]
+    seen_m = np.where(beyond, np.inf, np.where(returned, distance, 0.0)).reshape(COLUMNS, BEAMS).astype(np.float32)
+    return Sweep(points, np.where(returned, label, 0).astype(np.uint8), thing, age.astype(np.float32), seen_m)
+
+
+def _directions(ego_T_lidar: np.ndarray) -> np.ndarray:
+    """(COLUMNS, BEAMS, 3) unit vectors in the LiDAR frame (x right, y ahead)."""
+    azimuth = column_azimuths_rad() + np.pi / 2  # from the ego's x axis to the LiDAR's
+    elevation = np.radians(np.linspace(*ELEVATION_DEG, BEAMS))
+    flat = np.stack([np.cos(azimuth), np.sin(azimuth)], 1)
+    return np.concatenate(
+        [
+            flat[:, None] * np.cos(elevation)[None, :, None],
+            np.broadcast_to(np.sin(elevation)[None, :, None], (COLUMNS, BEAMS, 1)),
+        ],
+        2,
+    )
+
+
+def _returned(distance, facing, material, weather: Weather, rng) -> np.ndarray:
+    """Rays that come back: not too near or far, not through glass, seldom at a grazing angle, rarely lost."""
+    lost = surface_table("miss")[material] + 0.35 * np.clip(0.06 - facing, 0, 1) / 0.06 * np.clip(distance / 60, 0, 1)
+    lost = lost + weather.rain_miss * np.clip(distance, 0, 100) / 100 + weather.wetness * 0.25 * (
+        (material == Material.GROUND) & (facing < 0.12)
+    )
+    inside = (distance > RANGE_M[0]) & (distance < RANGE_M[1])
+    return inside & (rng.random(len(distance)) > lost)
+
+
+def _intensity(distance, facing, material, ground, weather: Weather, rng) -> np.ndarray:
+    """0 to 255, whole numbers as the HDL-32E's; it calibrates for distance, less so for angle."""
+    reflectivity = surface_table("reflectivity")[material]
+    paint_or_ground = ground_reflectivity()[ground] * (1 - 0.4 * weather.wetness)
+    reflectivity = np.where(material == Material.GROUND, paint_or_ground, reflectivity)
+    grazing = np.where(material == Material.REFLECTOR, 1.0, 0.45 + 0.55 * facing)
+    fading = np.clip(1.15 - np.where(np.isfinite(distance), distance, 0) / 120, 0.3, 1.0)
+    value = 255 * reflectivity * grazing * fading * rng.gamma(9.0, 1 / 9.0, len(distance))
+    return np.clip(np.round(value), 0, 255)
