@@ -42,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", type=Path, help="training config, a Python file")
-    parser.add_argument("--data", metavar="ROOT", help="nuScenes root; default: $AVJEPA_NUSCENES, else the config's")
+    parser.add_argument("--data", metavar="ROOT", help="data root; default: the config's ($AVJEPA_NUSCENES)")
     parser.add_argument("--batch-size", type=int, default=1, help="clips in the step (default 1)")
     parser.add_argument("--steps", type=int, default=1, help="steps to average over, after none to warm up (default 1)")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="settings to change")

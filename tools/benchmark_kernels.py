@@ -30,7 +30,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "config", type=Path, help="training config, a Python file: cameras, depth bins and grid are taken from it"
     )
-    parser.add_argument("--data", metavar="ROOT", help="nuScenes root; default: $AVJEPA_NUSCENES, else the config's")
+    parser.add_argument("--data", metavar="ROOT", help="data root; default: the config's ($AVJEPA_NUSCENES)")
     parser.add_argument(
         "--runs", type=int, default=5, help="timed runs of each, in turn, after one to warm up (default 5)"
     )

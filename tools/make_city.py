@@ -33,7 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("data/city"), help="data root to make (default: data/city)")
     parser.add_argument("--scenes", type=int, default=8, metavar="N", help="drives (default 8)")
-    parser.add_argument("--seconds", type=float, default=9.0, metavar="T", help="length of a drive (default 9)")
+    parser.add_argument("--seconds", type=float, default=8.0, metavar="T", help="length of a drive (default 8)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (default 0)")
     parser.add_argument("--image-size", default="400x225", metavar="WxH", help="pixels (default 400x225)")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -43,7 +43,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--revisited-share", type=float, default=0.5, metavar="X", help="of the places, driven twice (default .5)"
     )
     parser.add_argument(
-        "--changed-share", type=float, default=0.6, metavar="X", help="of the places, with a wrong prior map (default .6)"
+        "--changed-share",
+        type=float,
+        default=0.6,
+        metavar="X",
+        help="of the places, with a wrong prior map (default .6)",
     )
     return parser.parse_args(argv)
 
@@ -54,7 +58,13 @@ def main(argv: list[str] | None = None) -> None:
     settings = _settings(args)
     started = time.monotonic()
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         tasks = {}
 

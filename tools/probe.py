@@ -53,7 +53,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "checkpoints", type=Path, nargs="+", help="checkpoints of tools/train.py, one per pretraining seed"
     )
-    parser.add_argument("--data", metavar="ROOT", help="nuScenes root; default: $AVJEPA_NUSCENES, else the config's")
+    parser.add_argument("--data", metavar="ROOT", help="data root; default: the config's ($AVJEPA_NUSCENES)")
     parser.add_argument(
         "--seeds", type=int, default=3, help="seeds of every row (default 3); checkpoints are taken in turn"
     )

@@ -33,7 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", type=Path, help="training config, a Python file")
-    parser.add_argument("--data", metavar="ROOT", help="nuScenes root; default: $AVJEPA_NUSCENES, else the config's")
+    parser.add_argument("--data", metavar="ROOT", help="data root; default: the config's ($AVJEPA_NUSCENES)")
     parser.add_argument("--work-dir", type=Path, help="where everything is written; default: work_dirs/CONFIG_NAME")
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in the work dir, exactly as if never stopped"

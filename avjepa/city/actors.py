@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from shapely.geometry import Point
 
 from avjepa.city import shapes
 from avjepa.city.furnish import pose_beside
@@ -39,6 +40,15 @@ class Actor:
     track: np.ndarray
 
 
+@dataclass(frozen=True)
+class Closure:
+    """A lane that barriers close, between two arc lengths of it."""
+
+    lane: str
+    begin_m: float
+    end_m: float
+
+
 def vehicle_of(kind: str, rng: np.random.Generator) -> tuple[str, str, Shape, tuple[float, float, float]]:
     """(category, family, shape, size w l h) of a vehicle; bicycles and motorcycles have a rider unless "-alone" follows."""
     if kind == "car":
@@ -66,23 +76,23 @@ def parked_actors(town: Town, rng: np.random.Generator) -> list[Actor]:
                     if rng.random() < PARKED_SHARE and not _near_crosswalk(town.road_map, street, s_m):
                         left = side * (street.half_width_m - PARKING_M / 2 + rng.uniform(-0.1, 0.15))
                         pose = pose_beside(street, s_m, left, (0.0 if side < 0 else np.pi) + rng.normal(0, 0.02), 0.0)
-                        actors.append(_parked(_parked_kind(rng, along_street=True), pose, rng))
+                        actors.append(_parked(_parked_kind(rng), pose, rng))
         for s_m in np.arange(street.begin_m + 15, street.end_m - 15, 9.0):
             if rng.random() < 0.10:
                 side = 1 if rng.random() < 0.5 else -1
                 kind = "bicycle-alone" if rng.random() < 0.7 else "motorcycle-alone"
-                pose = pose_beside(street, s_m, side * (street.half_width_m + rng.uniform(1.9, 2.3)), rng.normal(0, 0.1))
+                pose = pose_beside(
+                    street, s_m, side * (street.half_width_m + rng.uniform(1.9, 2.3)), rng.normal(0, 0.1)
+                )
                 actors.append(_parked(kind, pose, rng))
     for token, area in town.road_map.car_parks.items():
         if token.endswith("car-park"):
             driveway = town.road_map.car_parks[token.replace("car-park", "driveway")].polygon
             actors += _in_bays(area.polygon, driveway, rng)
-    return [actor for actor in actors if actor is not None]
+    return actors
 
 
 def _in_bays(lot, driveway, rng: np.random.Generator) -> list[Actor]:
-    from shapely.geometry import Point
-
     actors = []
     for base, direction, inward, length in bay_rows(lot):
         for s in np.arange(BAY_M[0] / 2, length, BAY_M[0]):
@@ -96,7 +106,7 @@ def _in_bays(lot, driveway, rng: np.random.Generator) -> list[Actor]:
     return actors
 
 
-def _parked_kind(rng: np.random.Generator, along_street: bool) -> str:
+def _parked_kind(rng: np.random.Generator) -> str:
     return str(rng.choice(["car", "truck", "trailer", "construction"], p=[0.95, 0.03, 0.01, 0.01]))
 
 
@@ -111,22 +121,20 @@ def _parked(kind: str, pose: np.ndarray, rng: np.random.Generator) -> Actor:
 
 
 def _near_crosswalk(road_map: RoadMap, street, s_m: float) -> bool:
-    from shapely.geometry import Point
-
     here = Point(street.path.poses(np.array([s_m]))[0][:2])
     road = f"{street.street.name}-road"
     return any(here.distance(walk.polygon) < 6.0 for walk in road_map.crosswalks.values() if walk.road == road)
 
 
-def obstacles(town: Town, street_name: str, closed_lanes: tuple[str, ...], rng: np.random.Generator) -> list[Actor]:
+def obstacles(town: Town, street_name: str, closures: tuple[Closure, ...], rng: np.random.Generator) -> list[Actor]:
     """Barriers and cones that close lanes, for good; and one temporary site beside a street, which is no map change."""
     actors = []
-    for token in closed_lanes:
-        lane = town.road_map.lanes[token]
-        begin, end = 0.25 * lane.path.length_m, 0.85 * lane.path.length_m
-        for s_m, left in ((begin, 0.0), (begin + 0.8, 0.0), (end, 0.0)):
-            actors.append(_placed(shapes.barrier(), lane.path, s_m, left, "movable_object.barrier"))
-        for s_m in np.arange(begin + 4, end - 2, 4.5):
+    for closure in closures:
+        lane = town.road_map.lanes[closure.lane]
+        begin, end = closure.begin_m, closure.end_m
+        for s_m in (begin + 0.5, begin + 1.6, end - 0.5):
+            actors.append(_placed(shapes.barrier(), lane.path, s_m, 0.0, "movable_object.barrier"))
+        for s_m in np.arange(begin + 4, end - 2, 4.0):
             actors.append(_placed(shapes.cone(), lane.path, s_m, lane.width_m / 2 - 0.3, "movable_object.trafficcone"))
     if rng.random() < 0.6:
         street = next(street for street in town.streets if street.street.name == street_name)
@@ -134,7 +142,9 @@ def obstacles(town: Town, street_name: str, closed_lanes: tuple[str, ...], rng: 
         side = 1 if rng.random() < 0.5 else -1
         left = side * (street.half_width_m + 1.2)
         for number in range(3):
-            actors.append(_placed(shapes.barrier(), street.path, s_m + 2.3 * number, left, "movable_object.barrier", np.pi / 2))
+            actors.append(
+                _placed(shapes.barrier(), street.path, s_m + 2.3 * number, left, "movable_object.barrier", np.pi / 2)
+            )
         for number in range(4):
             at = left - side * 0.8
             actors.append(_placed(shapes.cone(), street.path, s_m - 3 + 3 * number, at, "movable_object.trafficcone"))

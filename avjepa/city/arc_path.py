@@ -18,6 +18,7 @@ class ArcPath:
 
     @property
     def length_m(self) -> float:
+        """Sum of the segments."""
         return sum(length for _, length in self.segments)
 
     @property

@@ -45,7 +45,7 @@ class BoxMaker:
         near = np.flatnonzero(np.hypot(*(states[:, :2] - town_T_ego[:2, 3]).T) < ANNOTATED_M)
         town_T_lidar = town_T_ego @ self.rig[0].ego_T_sensor
         points = transform_points(town_T_lidar, sweep.points[:, :3].astype(np.float64))
-        self.world.place(np.concatenate([town_T_actors, np.full((1, 4, 4), np.nan)]))
+        self.world.place(np.concatenate([states[:, :4], np.full((1, 4), np.nan)]))
         visible = self._visible_shares(near, town_T_actors, town_T_ego)
         before, after = (simulation.actor_states(time_s + dt)[:, :2] for dt in (-VELOCITY_S, VELOCITY_S))
         boxes = []
@@ -88,7 +88,9 @@ class BoxMaker:
 
 def count_inside(global_T_box: np.ndarray, size_wlh_m, points: np.ndarray) -> int:
     """Points (P, 3) of the global frame inside a box, its faces included."""
-    near = np.abs(points - global_T_box[:3, 3]).max(1) < max(size_wlh_m)
+    reach_m = max(size_wlh_m)
+    x_m, y_m = points[:, 0] - global_T_box[0, 3], points[:, 1] - global_T_box[1, 3]
+    near = (np.abs(x_m) < reach_m) & (np.abs(y_m) < reach_m)
     xyz = transform_points(invert(global_T_box), points[near])
     width, length, height = size_wlh_m
     return int((np.abs(xyz) <= np.array([length, width, height]) / 2).all(1).sum())

@@ -36,11 +36,12 @@ def photograph(
     """
     height, width = camera.size_px
     directions_ego = _pixel_directions(camera)
-    directions = directions_ego @ town_T_ego[:3, :3].T
-    centre = town_T_ego[:3, :3] @ camera.ego_T_sensor[:3, 3] + town_T_ego[:3, 3]
+    directions = (directions_ego @ town_T_ego[:3, :3].T).astype(np.float32)
+    centre = (town_T_ego[:3, :3] @ camera.ego_T_sensor[:3, 3] + town_T_ego[:3, 3]).astype(np.float32)
     hits = world.cast(np.broadcast_to(centre, directions.shape), directions)
-    radiance = _sky(directions, weather)
-    seen = np.flatnonzero(hits.any)
+    seen, empty = np.flatnonzero(hits.any), np.flatnonzero(~hits.any)
+    radiance = np.empty((len(directions), 3), dtype=np.float32)
+    radiance[empty] = _sky(directions[empty], weather)
     radiance[seen] = _shade(world, hits, seen, directions[seen], centre, town_T_ego, weather)
     image = _develop(radiance.reshape(height, width, 3), weather, rng)
     return image, hits.distance_m.reshape(height, width), hits.thing.reshape(height, width)
@@ -77,18 +78,21 @@ def _shade(world: World, hits: Hits, seen, directions, centre, town_T_ego, weath
     if weather.has_shadows:
         facing = np.flatnonzero(sun > 0)
         origins = xyz[facing] + normal[facing] * SHADOW_LIFT_M
-        shadowed = world.blocked(origins, np.broadcast_to(weather.sun, origins.shape))
+        shadowed = world.blocked(origins, weather.sun)
         sun[facing[shadowed]] = 0.0
     sky_share = 0.55 + 0.45 * normal[:, 2]
     light = sun[:, None] * weather.sun_rgb + sky_share[:, None] * weather.sky_rgb
     if weather.headlights:
         light = light + _lamps(xyz, normal, distance, town_T_ego, weather)
     radiance = albedo * light
-    mirror = directions - 2 * (directions * normal).sum(1, keepdims=True) * normal
+    facing = np.einsum("ri,ri->r", directions, normal)
     gloss = surface_table("gloss")[material]
-    grazing = (1 - np.abs((directions * normal).sum(1))).clip(0, 1) ** 3
+    grazing = (1 - np.abs(facing)).clip(0, 1) ** 3
     gloss = np.where(material == Material.GROUND, weather.wetness * (0.06 + 0.55 * grazing), gloss * (0.5 + grazing))
-    radiance = radiance * (1 - 0.5 * gloss[:, None]) + gloss[:, None] * _sky(mirror, weather)
+    glossy = np.flatnonzero(gloss > 0)
+    mirror = directions[glossy] - 2 * facing[glossy, None] * normal[glossy]
+    share = gloss[glossy, None]
+    radiance[glossy] = radiance[glossy] * (1 - 0.5 * share) + share * _sky(mirror, weather)
     if weather.headlights:
         shining = (material == Material.LAMP) | (material == Material.TAIL_LAMP)
         radiance = np.where(shining[:, None], albedo * 1.6, radiance)
@@ -126,7 +130,9 @@ def _lamps(xyz, normal, distance, town_T_ego, weather: Weather) -> np.ndarray:
     beam = (ego[:, 0] > 2) * np.exp(-((ego[:, 1] / (0.35 * ahead + 1.5)) ** 2)) * np.exp(-ahead / HEADLIGHT_RANGE_M)
     beam = beam * np.exp(-np.clip(ego[:, 2] - 0.9, 0, 20) / 1.2)
     # Pools of light at the pitch of the lamp posts, wherever in town: cheap, and bright enough to see by.
-    pool = (0.5 + 0.5 * np.cos(xyz[:, 0] * 2 * np.pi / LAMP_GAP_M)) * (0.5 + 0.5 * np.cos(xyz[:, 1] * 2 * np.pi / LAMP_GAP_M))
+    pool = (0.5 + 0.5 * np.cos(xyz[:, 0] * 2 * np.pi / LAMP_GAP_M)) * (
+        0.5 + 0.5 * np.cos(xyz[:, 1] * 2 * np.pi / LAMP_GAP_M)
+    )
     pool = 0.30 * pool * np.exp(-np.clip(xyz[:, 2], 0, 30) / 6) * (0.4 + 0.6 * normal[:, 2].clip(0, 1))
     strength = 1.0 if weather.name == "night" else 0.25
     return strength * (0.9 * beam[:, None] * [1.0, 0.96, 0.85] + pool[:, None] * [1.0, 0.82, 0.55])
@@ -164,9 +170,12 @@ def _noise_tile() -> np.ndarray:
     tile = np.zeros((512, 512), dtype=np.float32)
     for cells in (32, 64, 128, 256, 512):
         coarse = rng.standard_normal((cells, cells)).astype(np.float32)
-        tile += cv2.resize(np.pad(coarse, 2, mode="wrap"), None, fx=512 / cells, fy=512 / cells)[
-            2 * 512 // cells : 2 * 512 // cells + 512, 2 * 512 // cells : 2 * 512 // cells + 512
-        ] * (8 / cells) ** 0.5
+        tile += (
+            cv2.resize(np.pad(coarse, 2, mode="wrap"), None, fx=512 / cells, fy=512 / cells)[
+                2 * 512 // cells : 2 * 512 // cells + 512, 2 * 512 // cells : 2 * 512 // cells + 512
+            ]
+            * (8 / cells) ** 0.5
+        )
     return (tile / tile.std() / 2).clip(-1, 1)
 
 

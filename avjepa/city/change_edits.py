@@ -83,27 +83,35 @@ class MapEdit:
 
 @dataclass(frozen=True)
 class Site:
-    """Where a step may work: the world, one place, the names of the edit to make, and the chance it draws from."""
+    """Where a step may work.
+
+    Attributes:
+        world: the map.
+        place: name of the place.
+        free: the part of it where the edit may lie.
+        token, step, kind: of the edit to make.
+        rng: chance.
+    """
 
     world: RoadMap
-    place: Place
+    place: str
+    free: BaseGeometry
     token: str
     step: str
     kind: str
     rng: np.random.Generator
 
     def near(self, elements: dict[str, T]) -> list[T]:
-        """Elements that touch the place, in random order."""
-        disc = self.place.disc
-        found = [element for element in elements.values() if footprint(element).intersects(disc)]
+        """Elements that reach into the free part of the place, in random order."""
+        found = [element for element in elements.values() if footprint(element).intersects(self.free)]
         return [found[i] for i in self.rng.permutation(len(found))]
 
     def windows(self, line: LineString, low_m: int, high_m: int, gap_m: float) -> list[tuple[float, float]]:
-        """Stretches (begin_m, end_m) of a line with both ends in the place and ``gap_m`` or more from the line's ends."""
+        """Stretches (begin_m, end_m) of a line with free ends, ``gap_m`` or more from the line's own."""
         size_m = float(self.rng.integers(low_m, high_m + 1))
         begins = np.arange(gap_m, line.length - size_m - gap_m, 1.0)
         ends = shapely.line_interpolate_point(line, np.stack([begins, begins + size_m]))
-        begins = begins[shapely.within(ends, self.place.disc).all(0)]
+        begins = begins[shapely.within(ends, self.free).all(0)]
         return [(float(begin), float(begin) + size_m) for begin in self.rng.permutation(begins)[:TRIES]]
 
     def edit(
@@ -118,7 +126,7 @@ class Site:
         """The edit with this site's names; each side is (geometry, elements)."""
         tokens = [tuple(element.token for _, element in elements) for _, elements in (world, prior)]
         return MapEdit(
-            *(self.token, self.place.name, self.kind, layer, description),
+            *(self.token, self.place, self.kind, layer, description),
             *(world[0], prior[0], *tokens, self.step, geometry, world[1], prior[1], corridor),
         )
 

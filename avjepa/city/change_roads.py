@@ -107,7 +107,9 @@ def _kerb_out(site: Site, lane: Lane, poses: np.ndarray, kerb_m: np.ndarray, sha
         if all(isinstance(shape, Polygon) for shape in (strip, old_road, old_walkway)):
             old = (("roads", replace(road, polygon=old_road)), ("walkways", replace(walkway, polygon=old_walkway)))
             new = (("roads", road), ("walkways", walkway))
-            yield site.edit("drivable_area", f"a kerb moved in by {width_m:.1f} m", strip, (None, new), (strip, old), corridor)
+            yield site.edit(
+                "drivable_area", f"a kerb moved in by {width_m:.1f} m", strip, (None, new), (strip, old), corridor
+            )
 
 
 def _kerb_in(site: Site, lane: Lane, poses: np.ndarray, kerb_m: np.ndarray, share: np.ndarray) -> Iterator[MapEdit]:
@@ -192,7 +194,9 @@ def connector_gone(site: Site) -> Iterator[MapEdit]:
             if way is not None:
                 old = (("lanes", replace(lane, successors=(*lane.successors, way.token))), ("lanes", way))
                 description = f"a way through is gone: {way.turn}"
-                yield site.edit("lane_connector", description, way.polygon, (None, (("lanes", lane),)), (way.polygon, old))
+                yield site.edit(
+                    "lane_connector", description, way.polygon, (None, (("lanes", lane),)), (way.polygon, old)
+                )
 
 
 def _new_way(site: Site, lane: Lane, following: Lane, junction: Area) -> Lane | None:

@@ -47,6 +47,7 @@ STEPS = {
 }
 EDITS_MIN, EDITS_MAX = 2, 4  # in a changed place
 APART_M = 8.0  # between the geometries of two edits
+KEPT_APART_M = 5.0  # from an unchanged place: lanes beside a moved line change too, a few metres off
 TRIES = 3  # failures after which a place is not changed
 GRID_M = 1e-3  # of coordinates in GeoJSON
 
@@ -72,9 +73,9 @@ class ChangePlan:
 def plan_changes(world: RoadMap, places: Sequence[Place], rng: np.random.Generator, changed_share: float) -> ChangePlan:
     """Draws changed places and their edits.
 
-    Each edit lies in its place, touches no element that another edit touches and no element (but walkways, which go round
-    whole blocks, and the drivable area) that reaches into an unchanged place. Kinds, then steps, that were used least come
-    first; what fits nowhere in a place is left out there.
+    Each edit lies in its place, 5 m or more from unchanged places, and touches no element that another edit touches. An
+    element that is changed may reach into an unchanged place, but its shape, its paint and what it leads to are the same
+    there. Kinds not used yet come first, then the steps used least; what fits nowhere in a place is left out there.
 
     Args:
         world: the map as it is.
@@ -113,15 +114,18 @@ def plan_changes(world: RoadMap, places: Sequence[Place], rng: np.random.Generat
 def _draw_edits(world: RoadMap, changed: list[Place], unchanged: list[Place], rng) -> tuple[list[MapEdit], str | None]:
     """Edits of all changed places, and the first place that has no room for enough of them."""
     edits, kinds, steps = [], Counter(), Counter()
-    kept = shapely.union_all([place.disc for place in unchanged])
+    kept = shapely.union_all([place.disc for place in unchanged]).buffer(KEPT_APART_M)
     for place in changed:
         wanted = int(rng.integers(EDITS_MIN, EDITS_MAX + 1))
         shuffled = [list(STEPS)[i] for i in rng.permutation(len(STEPS))]
-        here = []
+        here: list[MapEdit] = []
         while len(here) < wanted:
+            taken = [edit.geometry.buffer(APART_M) for edit in edits + here]
+            free = place.disc.difference(shapely.union_all([kept, *taken]))
+            touched = {token for edit in edits + here for token in (*edit.world_tokens, *edit.prior_tokens)}
             for step in sorted(shuffled, key=lambda step: (kinds[STEPS[step]] > 0, steps[step])):
-                site = Site(world, place, f"{place.name}-edit{len(here)}", step.__name__, STEPS[step], rng)
-                found = next((edit for edit in step(site) if _fits(edit, place, kept, edits + here)), None)
+                site = Site(world, place.name, free, f"{place.name}-edit{len(here)}", step.__name__, STEPS[step], rng)
+                found = next((edit for edit in step(site) if _fits(edit, free, kept, touched)), None)
                 if found is not None:
                     break
             else:
@@ -135,14 +139,13 @@ def _draw_edits(world: RoadMap, changed: list[Place], unchanged: list[Place], rn
     return edits, None
 
 
-def _fits(edit: MapEdit, place: Place, kept: BaseGeometry, others: list[MapEdit]) -> bool:
-    touched = {*edit.world_tokens, *edit.prior_tokens}
-    fixed = [footprint(element) for layer, element in edit.world_elements + edit.prior_elements if layer != "walkways"]
+def _fits(edit: MapEdit, free: BaseGeometry, kept: BaseGeometry, touched: set[str]) -> bool:
+    # A way that comes or goes changes what its lanes lead to: no such lane may reach into a place that is the same.
+    elements = edit.world_elements + edit.prior_elements if edit.layer == "lane_connector" else ()
     return (
-        edit.geometry.within(place.disc)
-        and not any(shape.intersects(kept) for shape in (edit.geometry, *fixed))
-        and all(edit.geometry.distance(other.geometry) >= APART_M for other in others)
-        and not any(touched & {*other.world_tokens, *other.prior_tokens} for other in others)
+        edit.geometry.within(free)
+        and not any(footprint(element).intersects(kept) for _, element in elements)
+        and not touched & {*edit.world_tokens, *edit.prior_tokens}
     )
 
 

@@ -69,9 +69,9 @@ def _junction(plan: TownPlan, node: int, lanes: dict[str, Lane]):
 def _turns_of(position: int, count: int, ways: dict[str, list[str]]) -> set[str]:
     """Turns allowed from a lane: 0 is the innermost (left) one."""
     allowed = {"straight"} & set(ways)
-    if position == 0 or "straight" not in ways and position < count / 2:
+    if position == 0 or ("straight" not in ways and position < count / 2):
         allowed |= {"left"} & set(ways)
-    if position == count - 1 or "straight" not in ways and position >= count / 2:
+    if position == count - 1 or ("straight" not in ways and position >= count / 2):
         allowed |= {"right"} & set(ways)
     return allowed or set(list(ways)[:1])
 

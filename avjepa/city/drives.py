@@ -105,5 +105,6 @@ def _visits(drives: int, places: int, revisited_share: float) -> list[int]:
         wants_two = len([count for count in visits if count > 1]) < revisited_share * (len(visits) + 1)
         visits.append(min(2 if wants_two else 1, drives - sum(visits)))
     while len(visits) > places - 1 and len(visits) > 1:
-        visits[-2] += visits.pop()
+        last = visits.pop()
+        visits[-1] += last
     return visits

@@ -29,7 +29,9 @@ def read_fragment(path: Path) -> Drive:
         keyframes=tuple(
             Keyframe(item["timestamp_us"], tuple(_box(box) for box in item["boxes"])) for item in data["keyframes"]
         ),
-        readings=tuple(Reading(**{**item, "global_T_ego": np.array(item["global_T_ego"])}) for item in data["readings"]),
+        readings=tuple(
+            Reading(**{**item, "global_T_ego": np.array(item["global_T_ego"])}) for item in data["readings"]
+        ),
         ego_states=tuple(_ego_state(item) for item in data["ego_states"]),
     )
 
@@ -41,7 +43,9 @@ def _calibration(item: dict) -> Calibration:
 
 def _box(item: dict) -> Box:
     arrays = {"global_T_box": np.array(item["global_T_box"])}
-    return Box(**{**item, **arrays, "size_wlh_m": tuple(item["size_wlh_m"]), "velocity_mps": tuple(item["velocity_mps"])})
+    return Box(
+        **{**item, **arrays, "size_wlh_m": tuple(item["size_wlh_m"]), "velocity_mps": tuple(item["velocity_mps"])}
+    )
 
 
 def _ego_state(item: dict) -> EgoState:

@@ -35,7 +35,9 @@ def furnish(plan: TownPlan, road_map: RoadMap, streets: list[StreetShape], seed:
     return things
 
 
-def pose_beside(street: StreetShape, s_m: float, left_m: float, turn_rad: float = 0.0, z_m: float = KERB_M) -> np.ndarray:
+def pose_beside(
+    street: StreetShape, s_m: float, left_m: float, turn_rad: float = 0.0, z_m: float = KERB_M
+) -> np.ndarray:
     """``town_T_thing`` (4, 4) at an arc length of a street and an offset to its left."""
     x, y, yaw = street.path.poses(np.array([s_m]))[0]
     return planar(x - left_m * np.sin(yaw), y + left_m * np.cos(yaw), z_m, yaw + turn_rad)
@@ -81,7 +83,9 @@ def _along_kerb(plan, kerb, street, side, blocked, rng) -> list[tuple[Shape, str
     things = []
     behind = street.half_width_m + WALKWAY_M + 0.8
     for s_m in np.arange(street.begin_m, street.end_m, plan.style.tree_gap_m):
-        pose = pose_beside(street, s_m + rng.uniform(-2, 2), side * (behind + rng.uniform(0, 0.8)), rng.uniform(0, 6.28))
+        pose = pose_beside(
+            street, s_m + rng.uniform(-2, 2), side * (behind + rng.uniform(0, 0.8)), rng.uniform(0, 6.28)
+        )
         if rng.random() < 0.75 and _is_free(pose, 0.8, kerb, blocked):
             things.append((scenery.tree(rng).moved(pose), "static.vegetation"))
     for s_m in np.arange(street.begin_m + 6, street.end_m, LAMP_GAP_M):
@@ -107,7 +111,12 @@ def _islands(road_map: RoadMap, rng) -> list[tuple[Shape, str]]:
             x, y = centre.x + 0.5 * radius * np.cos(angle), centre.y + 0.5 * radius * np.sin(angle)
             things.append((scenery.tree(rng).moved(planar(x, y, 0, angle)), "static.vegetation"))
             hedge = scenery.hedge(rng, 3.0).moved(
-                planar(centre.x + 0.75 * radius * np.cos(angle), centre.y + 0.75 * radius * np.sin(angle), 0, angle + np.pi / 2)
+                planar(
+                    centre.x + 0.75 * radius * np.cos(angle),
+                    centre.y + 0.75 * radius * np.sin(angle),
+                    0,
+                    angle + np.pi / 2,
+                )
             )
             things.append((hedge, "static.vegetation"))
     return things

@@ -7,17 +7,22 @@ finished drives. ``OUT`` itself appears in one rename, complete.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from typing import TextIO
 
 import cv2
 import numpy as np
+from shapely.geometry import Point
 
+from avjepa.city.actors import Closure
 from avjepa.city.can_bus import write_can_bus
 from avjepa.city.changes import ChangePlan, Place, plan_changes, write_geojson
 from avjepa.city.drives import CitySettings, DrivePlan, plan_drives
@@ -26,11 +31,11 @@ from avjepa.city.layout import plan_town
 from avjepa.city.map_files import write_basemap, write_map_expansion, write_map_mask
 from avjepa.city.recorder import VERSION, record_drive
 from avjepa.city.roads import build_town
-from avjepa.city.streets import shape_streets
+from avjepa.city.streets import as_line, shape_streets
 from avjepa.city.tables import map_token, write_tables
-from avjepa.errors import DataError
+from avjepa.errors import ConfigError, DataError
 
-SETTINGS_FILE = "city.json"
+SETTINGS_FILE, LOCK_FILE = "city.json", ".lock"
 FORMAT = 1  # of the generator: another one gives other bytes
 PLACE_MARGIN_M = 12.0
 
@@ -54,9 +59,10 @@ def generate_city(out: Path, settings: CitySettings, workers: int, report: Calla
             return False
         raise DataError(f"{out}: holds another city, or something else; remove it, or choose another --out")
     partial = out.with_name(f"{out.name}.partial")
-    if partial.exists() and _settings_in(partial) != wanted:
-        shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
+    lock = _lock(partial)
+    if _settings_in(partial) != wanted:
+        _empty(partial)
     (partial / SETTINGS_FILE).write_text(json.dumps(wanted, indent=1) + "\n")
     plans = plan_drives(settings)
     changes = {town: change_plan(town, settings, plans) for town in sorted({plan.town for plan in plans})}
@@ -68,15 +74,61 @@ def generate_city(out: Path, settings: CitySettings, workers: int, report: Calla
         write_can_bus(partial, drive)
     write_tables(partial, drives, VERSION)
     shutil.rmtree(_fragment(partial, plans[0]).parent)
+    (partial / LOCK_FILE).unlink()
     report("maps and tables", 1, 1)
     os.replace(partial, out)
+    lock.close()
     return True
 
 
+def _lock(partial: Path) -> TextIO:
+    """Held while a city is being made; the system frees it when the process ends, however it ends.
+
+    Raises:
+        DataError: somebody else holds it.
+    """
+    lock = (partial / LOCK_FILE).open("w")
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise DataError(f"{partial}: another process is making this city; wait for it") from error
+    return lock
+
+
+def _empty(partial: Path) -> None:
+    """Remove what a run with other settings left, all but the lock."""
+    for path in partial.iterdir():
+        if path.name != LOCK_FILE:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def change_plan(town: str, settings: CitySettings, plans: tuple[DrivePlan, ...]) -> ChangePlan:
-    """The prior map of a town: out of date at a share of the places that are driven."""
+    """The prior map of a town: out of date at a share of the places that are driven.
+
+    Raises:
+        ConfigError: so many places cannot be changed.
+    """
     rng = np.random.default_rng([settings.seed, 41, len(town), ord(town[-1])])
-    return plan_changes(build_town(town, settings.seed), places_of(town, settings, plans), rng, settings.changed_share)
+    try:
+        return plan_changes(
+            build_town(town, settings.seed), places_of(town, settings, plans), rng, settings.changed_share
+        )
+    except ValueError as error:
+        raise ConfigError(f"the prior map of {town}: {error}; lower --changed-share, or take another --seed") from error
+
+
+def closures_of(town: str, settings: CitySettings, plan: ChangePlan) -> tuple[Closure, ...]:
+    """Where barriers stand in the world, which the prior map knows nothing of."""
+    lanes = build_town(town, settings.seed).lanes
+    closures = []
+    for edit in plan.edits:
+        if edit.step == "lane_closed":
+            (token,) = edit.world_tokens
+            line = as_line(lanes[token].path)
+            along = [line.project(Point(xy)) for xy in edit.world_geometry.exterior.coords]
+            closures.append(Closure(token, min(along), max(along)))
+    return tuple(closures)
 
 
 def places_of(town: str, settings: CitySettings, plans: tuple[DrivePlan, ...]) -> list[Place]:
@@ -95,21 +147,34 @@ def _record_all(partial: Path, settings, plans, changes, workers: int, report) -
     """Every drive that has no fragment yet."""
     todo = [plan for plan in plans if not _fragment(partial, plan).is_file()]
     report("drives", len(plans) - len(todo), len(plans))
-    jobs = [(partial, settings, plan, changes[plan.town].closed_lanes) for plan in todo]
+    jobs = [(partial, settings, plan, closures_of(plan.town, settings, changes[plan.town])) for plan in todo]
     if workers == 1:
         for done, job in enumerate(jobs, len(plans) - len(todo) + 1):
             _record(*job)
             report("drives", done, len(plans))
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
         futures = [pool.submit(_record, *job) for job in jobs]
         for done, future in enumerate(as_completed(futures), len(plans) - len(todo) + 1):
             future.result()
             report("drives", done, len(plans))
 
 
-def _record(partial: Path, settings: CitySettings, plan: DrivePlan, closed_lanes: tuple[str, ...]) -> None:
-    write_fragment(_fragment(partial, plan), record_drive(partial, settings, plan, closed_lanes))
+def _start_worker() -> None:
+    """One thread a worker, and no worker outlives a killed parent: it would write into the next run's folder."""
+    cv2.setNumThreads(1)
+
+    def follow_parent() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
+
+
+def _record(partial: Path, settings: CitySettings, plan: DrivePlan, closures: tuple[Closure, ...]) -> None:
+    write_fragment(_fragment(partial, plan), record_drive(partial, settings, plan, closures))
 
 
 def _fragment(partial: Path, plan: DrivePlan) -> Path:

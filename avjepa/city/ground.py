@@ -172,7 +172,10 @@ def _kerbs(drivable: MultiPolygon) -> tuple[np.ndarray, np.ndarray]:
             count = len(xy)
             low, high = np.column_stack([xy, np.zeros(count)]), np.column_stack([xy, np.full(count, KERB_M)])
             index = np.arange(count - 1)
-            quads = [np.stack([index, index + 1, index + count], 1), np.stack([index + 1, index + 1 + count, index + count], 1)]
+            quads = [
+                np.stack([index, index + 1, index + count], 1),
+                np.stack([index + 1, index + 1 + count, index + count], 1),
+            ]
             vertices.append(np.concatenate([low, high]))
             faces.append(np.concatenate(quads) + first)
             first += 2 * count

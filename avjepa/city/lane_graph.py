@@ -6,13 +6,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-from shapely.geometry import LineString
+from shapely.geometry import LineString, Point
 
 from avjepa.city.arc_path import ArcPath
 from avjepa.city.road_map import RoadMap
 from avjepa.city.streets import as_line
 
 GREEN_S, ALL_RED_S = 9.0, 2.0
+TABLE_M = 0.25
 CLEARANCE_M = 2.2  # two ways whose centre lines come nearer than this cannot be used at once
 
 
@@ -21,7 +22,8 @@ class LaneGraph:
     """Derived once from a road map.
 
     Attributes:
-        paths, lengths_m, speeds_mps, successors: of every lane and connector.
+        tables: (k, 3) poses every TABLE_M along the middle of every lane and connector.
+        lengths_m, speeds_mps, successors: of every lane and connector.
         is_connector: by token.
         conflicts: connectors that cross or join a connector, those of its own origin lane left out.
         watched: of an entry to a roundabout, (ring piece, from arc length) where a vehicle bars the way.
@@ -31,7 +33,7 @@ class LaneGraph:
         green_phase: per lane with a signal, 0 or 1.
     """
 
-    paths: dict[str, ArcPath]
+    tables: dict[str, np.ndarray]
     lengths_m: dict[str, float]
     speeds_mps: dict[str, float]
     successors: dict[str, tuple[str, ...]]
@@ -42,6 +44,13 @@ class LaneGraph:
     crossings: dict[str, tuple[tuple[float, str], ...]]
     rules: dict[str, str]
     green_phase: dict[str, int]
+
+    def pose(self, lane: str, s_m: float) -> np.ndarray:
+        """x, y, yaw at an arc length of a lane."""
+        table = self.tables[lane]
+        step = min(max(s_m / TABLE_M, 0.0), len(table) - 1.000001)
+        number = int(step)
+        return table[number] + (step - number) * (table[number + 1] - table[number])
 
     def is_green(self, lane: str, time_s: float) -> bool:
         """Whether the signal at the end of a lane is green; a lane without signal always is."""
@@ -72,7 +81,9 @@ def build_lane_graph(road_map: RoadMap) -> LaneGraph:
         for token in tokens:
             others = [o for o in tokens if o != token and not (origins[o] & origins[token])]
             origin = next(iter(origins[token]), "")
-            rules[token] = "ring" if has_ring and origin not in cues else rule_of.get(cues.get(origin, "YIELD"), "yield")
+            rules[token] = (
+                "ring" if has_ring and origin not in cues else rule_of.get(cues.get(origin, "YIELD"), "yield")
+            )
             if has_ring:
                 conflicts[token] = frozenset()
                 watched[token] = _ring_watch(token, lanes, origins) if origin in cues else ()
@@ -80,7 +91,7 @@ def build_lane_graph(road_map: RoadMap) -> LaneGraph:
                 conflicts[token] = frozenset(o for o in others if lines[o].distance(lines[token]) < CLEARANCE_M)
                 watched[token] = ()
     return LaneGraph(
-        paths={token: lane.path for token, lane in lanes.items()},
+        tables={token: _table(lane.path) for token, lane in lanes.items()},
         lengths_m={token: lane.path.length_m for token, lane in lanes.items()},
         speeds_mps={token: lane.speed_mps for token, lane in lanes.items()},
         successors={token: lane.successors for token, lane in lanes.items()},
@@ -92,6 +103,10 @@ def build_lane_graph(road_map: RoadMap) -> LaneGraph:
         rules=rules,
         green_phase=_phases(road_map),
     )
+
+
+def _table(path: ArcPath) -> np.ndarray:
+    return path.poses(np.arange(0, path.length_m + 2 * TABLE_M, TABLE_M))
 
 
 def _ring_watch(entry: str, lanes, origins) -> tuple[tuple[str, float], ...]:
@@ -136,7 +151,5 @@ def _phases(road_map: RoadMap) -> dict[str, int]:
 
 
 def _ends(shape):
-    from shapely.geometry import Point
-
     lines = [shape] if isinstance(shape, LineString) else [part for part in shape.geoms if isinstance(part, LineString)]
     return [Point(xy) for line in lines for xy in (line.coords[0], line.coords[-1])]

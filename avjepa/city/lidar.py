@@ -1,4 +1,4 @@
-"""A spinning LiDAR on a moving car: one ray after another, each from where the sensor was when it fired."""
+"""A spinning LiDAR on a moving car: each ray from where the sensor was, and to where things were, when it fired."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from avjepa.city.weather import Weather
 from avjepa.city.world import SCENERY, World
 from avjepa.geometry.rigid import invert
 
-SLICES = 5  # of a turn; things stand still within one, the sensor never does
 RANGE_M = (0.4, 100.0)
 NOISE_M = 0.02
 
@@ -41,7 +40,7 @@ class Sweep:
 
 def spin(
     world: World,
-    things_at: Callable[[float], np.ndarray],
+    states_at: Callable[[float], np.ndarray],
     ego_at: Callable[[np.ndarray], np.ndarray],
     ego_T_lidar: np.ndarray,
     end_us: int,
@@ -51,8 +50,8 @@ def spin(
     """The turn that ends at ``end_us``.
 
     Args:
-        world: scenery and things; is left with the things of the last slice.
-        things_at: (n, 4, 4) ``town_T_things`` at a time in seconds.
+        world: scenery and things.
+        states_at: (n, 4) x, y, z, yaw of all things at a time in seconds.
         ego_at: (k, 4, 4) ``town_T_ego`` at times (k,) in seconds.
         ego_T_lidar: mounting.
         end_us: end of the turn.
@@ -65,16 +64,12 @@ def spin(
     directions_lidar = _directions(ego_T_lidar)  # (COLUMNS, BEAMS, 3)
     directions = np.einsum("cij,cbj->cbi", town_T_lidar[:, :3, :3], directions_lidar)
     origins = np.broadcast_to(town_T_lidar[:, None, :3, 3], directions.shape)
-    hits = []
-    for columns in np.array_split(np.arange(COLUMNS), SLICES):
-        world.place(things_at(float(column_s[columns].mean())))
-        hits.append(world.cast(origins[columns].reshape(-1, 3), directions[columns].reshape(-1, 3)))
-    distance, xyz, normal, material, label, ground, thing = (
-        np.concatenate([getattr(hit, name) for hit in hits])
-        for name in ("distance_m", "xyz", "normal", "material", "label", "ground", "thing")
-    )
     directions = directions.reshape(-1, 3)
-    facing = np.abs((normal * directions).sum(1))
+    world.place(states_at(float(column_s[0])), states_at(float(column_s[-1])))
+    share = np.repeat((column_s - column_s[0]) / (column_s[-1] - column_s[0]), BEAMS)
+    hits = world.cast(origins.reshape(-1, 3), directions, share)
+    distance, xyz, material, ground = hits.distance_m, hits.xyz, hits.material, hits.ground
+    facing = np.abs((hits.normal * directions).sum(1))
     returned = _returned(distance, facing, material, weather, rng)
     intensity = _intensity(distance, facing, material, ground, weather, rng)
     noisy = xyz + directions * rng.normal(0, NOISE_M, len(xyz))[:, None]
@@ -83,10 +78,10 @@ def spin(
     ring = np.tile(np.arange(BEAMS), COLUMNS)
     age = np.repeat(end_s - column_s, BEAMS)
     points = np.column_stack([np.where(returned[:, None], xyz_lidar, 0.0), intensity, ring]).astype(np.float32)
-    thing = np.where(returned, thing, SCENERY)
+    thing = np.where(returned, hits.thing, SCENERY)
     beyond = distance >= RANGE_M[1]
     seen_m = np.where(beyond, np.inf, np.where(returned, distance, 0.0)).reshape(COLUMNS, BEAMS).astype(np.float32)
-    return Sweep(points, np.where(returned, label, 0).astype(np.uint8), thing, age.astype(np.float32), seen_m)
+    return Sweep(points, np.where(returned, hits.label, 0).astype(np.uint8), thing, age.astype(np.float32), seen_m)
 
 
 def _directions(ego_T_lidar: np.ndarray) -> np.ndarray:
@@ -106,8 +101,10 @@ def _directions(ego_T_lidar: np.ndarray) -> np.ndarray:
 def _returned(distance, facing, material, weather: Weather, rng) -> np.ndarray:
     """Rays that come back: not too near or far, not through glass, seldom at a grazing angle, rarely lost."""
     lost = surface_table("miss")[material] + 0.35 * np.clip(0.06 - facing, 0, 1) / 0.06 * np.clip(distance / 60, 0, 1)
-    lost = lost + weather.rain_miss * np.clip(distance, 0, 100) / 100 + weather.wetness * 0.25 * (
-        (material == Material.GROUND) & (facing < 0.12)
+    lost = (
+        lost
+        + weather.rain_miss * np.clip(distance, 0, 100) / 100
+        + weather.wetness * 0.25 * ((material == Material.GROUND) & (facing < 0.12))
     )
     inside = (distance > RANGE_M[0]) & (distance < RANGE_M[1])
     return inside & (rng.random(len(distance)) > lost)

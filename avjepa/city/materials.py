@@ -95,7 +95,7 @@ CATEGORIES = (
 
 
 def label_of(category: str) -> int:
-    """lidarseg index of a category."""
+    """Lidarseg index of a category."""
     return CATEGORIES.index(category)
 
 

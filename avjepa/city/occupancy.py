@@ -15,7 +15,6 @@ from avjepa.city.materials import CATEGORIES, Material, ground_labels
 from avjepa.city.records import Calibration
 from avjepa.city.rig import BEAMS, COLUMNS, ELEVATION_DEG, FIRST_AZIMUTH_RAD
 from avjepa.city.world import World
-from avjepa.geometry.camera import in_image, project
 from avjepa.geometry.rigid import invert, transform_points
 
 SHAPE = (200, 200, 16)
@@ -70,7 +69,9 @@ class OccupancyTruth:
         rng: places the samples.
     """
 
-    def __init__(self, world: World, rig: tuple[Calibration, ...], thing_labels: np.ndarray, rng: np.random.Generator) -> None:
+    def __init__(
+        self, world: World, rig: tuple[Calibration, ...], thing_labels: np.ndarray, rng: np.random.Generator
+    ) -> None:
         self.world, self.rig = world, rig
         vertices, faces, labels = world.fixed_surfaces()
         self._fixed = sample_surfaces(vertices, faces, labels, rng, LOWER_M[2] + SHAPE[2] * VOXEL_M + 0.2)
@@ -87,7 +88,8 @@ class OccupancyTruth:
         ego_T_town = invert(town_T_ego)
         self._ground(grid, town_T_ego)
         self._interiors(grid, town_T_ego)
-        near = np.abs(self._fixed.xyz[:, :2] - town_T_ego[:2, 3]).max(1) < 58
+        x_m, y_m = self._fixed.xyz[:, 0] - town_T_ego[0, 3], self._fixed.xyz[:, 1] - town_T_ego[1, 3]
+        near = (np.abs(x_m) < 58) & (np.abs(y_m) < 58)  # the corners of the grid are 57 m away
         index, inside = _voxel(transform_points(ego_T_town, self._fixed.xyz[near]))
         grid[tuple(index[inside].T)] = self._fixed.kind[near][inside]
         for samples, town_T_thing in zip(self._things, town_T_things, strict=True):
@@ -125,15 +127,30 @@ class OccupancyTruth:
         """
         seen = np.zeros(len(self._centres_ego), dtype=bool)
         for camera, distance_m, now_T_ego in zip(self.rig[1:], distances_m, now_T_exposures, strict=True):
-            cam_T_now = invert(now_T_ego @ camera.ego_T_sensor)
-            ahead = np.flatnonzero(self._centres_ego @ cam_T_now[2, :3].astype(np.float32) + cam_T_now[2, 3] > 0.2)
-            xyz_cam = transform_points(cam_T_now.astype(np.float32), self._centres_ego[ahead])
-            uv, depth = project(camera.pix_T_cam.astype(np.float32), xyz_cam)
-            inside = in_image(uv, depth, *camera.size_px)
-            pixel = np.round(uv[inside]).astype(np.int64)
-            reach = distance_m[pixel[:, 1], pixel[:, 0]] + MASK_SLACK_M
-            seen[ahead[inside]] |= np.linalg.norm(xyz_cam[inside], axis=1) < reach
+            height, width = camera.size_px
+            cam_T_now = invert(now_T_ego @ camera.ego_T_sensor).astype(np.float32)
+            # Of an upright camera's view only a sector of columns (x, y) matters; the layers above follow.
+            ahead = np.flatnonzero(self._in_sector(cam_T_now, camera))
+            xyz_cam = transform_points(cam_T_now, self._centres_ego[ahead])
+            depth = xyz_cam[:, 2]
+            u = xyz_cam[:, 0] / depth * np.float32(camera.pix_T_cam[0, 0]) + np.float32(camera.pix_T_cam[0, 2])
+            v = xyz_cam[:, 1] / depth * np.float32(camera.pix_T_cam[1, 1]) + np.float32(camera.pix_T_cam[1, 2])
+            column, row = np.floor(u + 0.5).astype(np.int32), np.floor(v + 0.5).astype(np.int32)
+            inside = np.flatnonzero((column >= 0) & (column < width) & (row >= 0) & (row < height))
+            reach = distance_m[row[inside], column[inside]] + MASK_SLACK_M
+            far = np.einsum("pi,pi->p", xyz_cam[inside], xyz_cam[inside])
+            seen[ahead[inside[far < reach * reach]]] = True
         return seen.reshape(SHAPE)
+
+    def _in_sector(self, cam_T_now: np.ndarray, camera: Calibration) -> np.ndarray:
+        """(voxels,) bool: columns of voxels that may lie in a camera's image."""
+        xy = self._centres_ego[:: SHAPE[2]].copy()
+        xy[:, 2] = 0.0
+        xyz_cam = transform_points(cam_T_now, xy)
+        half_width = np.float32((camera.size_px[1] / 2 + 0.1 * camera.size_px[1]) / camera.pix_T_cam[0, 0])
+        depth = xyz_cam[:, 2]
+        columns = (depth > 0.3) & (np.abs(xyz_cam[:, 0]) < half_width * depth + 1.0)
+        return np.repeat(columns, SHAPE[2])
 
     def _ground(self, grid: np.ndarray, town_T_ego: np.ndarray) -> None:
         xy_ego = self._centres_ego.reshape(*SHAPE, 3)[:, :, 0]

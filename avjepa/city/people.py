@@ -25,6 +25,7 @@ class Walker:
     pace_mps: float  # negative: against the line's direction
 
     def step(self) -> None:
+        """Walk on for STEP_S."""
         self.s_m = (self.s_m + self.pace_mps * STEP_S) % self.line.length
 
     def pose(self) -> tuple[float, float, float, float]:
@@ -56,10 +57,12 @@ class Crosser:
 
     @property
     def is_on_road(self) -> bool:
+        """Whether drivers must wait."""
         length = float(np.hypot(*(self.end - self.start)))
         return self.is_walking and 0.3 < self.walked_m < length - 0.8
 
     def step(self, traffic: Traffic) -> None:
+        """Wait, set off or walk on for STEP_S."""
         length = float(np.hypot(*(self.end - self.start)))
         if self.is_walking:
             self.walked_m += self.pace_mps * STEP_S
@@ -95,9 +98,11 @@ def add_people(
     """Walkers, crossers and people who stand (x, y, yaw, 0)."""
     walkers, crossers, standing = [], [], []
     crosswalks = list(road_map.crosswalks.values())
+    sides = [walkway_lines(road_map, kerb_side_m) for kerb_side_m in np.linspace(*KERB_SIDE_M, 4)]
     for _ in range(count):
-        lines = walkway_lines(road_map, float(rng.uniform(*KERB_SIDE_M)))
-        line = lines[int(rng.choice(len(lines), p=np.array([l.length for l in lines]) / sum(l.length for l in lines)))]
+        lines = sides[int(rng.integers(len(sides)))]
+        lengths = np.array([line.length for line in lines])
+        line = lines[int(rng.choice(len(lines), p=lengths / lengths.sum()))]
         pace = float(rng.uniform(0.9, 1.7)) * (1 if rng.random() < 0.5 else -1)
         kind = rng.random()
         if kind < 0.55:

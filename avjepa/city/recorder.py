@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from avjepa.city.actors import Closure
 from avjepa.city.boxes import BoxMaker
 from avjepa.city.cameras import photograph
 from avjepa.city.drives import CitySettings, DrivePlan
@@ -32,24 +33,25 @@ JPEG_QUALITY = 92
 CAN_HZ = 50
 
 
-def record_drive(root: Path, settings: CitySettings, plan: DrivePlan, closed_lanes: tuple[str, ...]) -> Drive:
+def record_drive(root: Path, settings: CitySettings, plan: DrivePlan, closures: tuple[Closure, ...]) -> Drive:
     """Simulate a drive, write its sensor and label files below ``root``, and return the record for the tables.
 
     Args:
         root: data root.
         settings: of the city.
         plan: of the drive.
-        closed_lanes: lanes of the town that are barred in the world.
+        closures: lanes of the town that barriers close.
     """
     rng = np.random.default_rng([settings.seed, 97, plan.number])
     town = load_town(plan.town, settings.seed)
-    simulation = simulate(town, plan.place, settings.seconds, closed_lanes, rng)
+    simulation = simulate(town, plan.place, settings.seconds, closures, rng)
     weather = make_weather(plan.weather, rng)
     rig = make_rig(settings.image_size_px, rng)
     ego_shape, _ = car(np.random.default_rng(settings.seed))
     ego_shape = ego_shape.fitted(EGO_SIZE_WLH_M[1], EGO_SIZE_WLH_M[0], EGO_SIZE_WLH_M[2])
     shapes = [(actor.shape, actor.category) for actor in simulation.actors] + [(ego_shape, "vehicle.ego")]
-    world = World(town, shapes, simulation.ego[:, :2])
+    parked = np.concatenate([simulation.town_T_standing(), np.full((1, 4, 4), np.nan)])
+    world = World(town, shapes, parked, simulation.ego[:, :2])
     labels = np.array([label_of(category) for _, category in shapes])
     truth = OccupancyTruth(world, rig, labels[:-1], rng)
     boxes = BoxMaker(simulation, world, rig)
@@ -62,7 +64,7 @@ def record_drive(root: Path, settings: CitySettings, plan: DrivePlan, closed_lan
         keyframe, is_keyframe = -(-turn // KEYFRAME_TURNS), turn % KEYFRAME_TURNS == 0
         sweep = spin(
             world,
-            lambda time_s: _with_ego(simulation, time_s),
+            lambda time_s: _states(simulation, time_s, ego=True),
             simulation.town_T_ego,
             rig[0].ego_T_sensor,
             end_us,
@@ -152,7 +154,7 @@ def _photographs(world: World, simulation: Simulation, rig, end_us: int, weather
     for camera in rig[1:]:
         time_s = (end_us - camera_delay_us(camera.ego_T_sensor)) * 1e-6
         pose = simulation.town_T_ego(time_s)[0]
-        world.place(np.concatenate([simulation.town_T_actors(time_s), np.full((1, 4, 4), np.nan)]))
+        world.place(_states(simulation, time_s, ego=False))
         picture, distance, _ = photograph(world, camera, pose, weather, rng)
         pictures.append(picture)
         distances.append(distance)
@@ -160,11 +162,11 @@ def _photographs(world: World, simulation: Simulation, rig, end_us: int, weather
     return pictures, distances, poses
 
 
-def _with_ego(simulation: Simulation, time_s: float) -> np.ndarray:
-    """Poses of all things; the ego's own body is the last."""
-    body = simulation.town_T_ego(time_s)
-    body[:, :3, 3] += EGO_CENTRE_M * body[:, :3, 0]
-    return np.concatenate([simulation.town_T_actors(time_s), body])
+def _states(simulation: Simulation, time_s: float, ego: bool) -> np.ndarray:
+    """x, y, z, yaw of all things; the last is the ego's own body, which the LiDAR sees and the cameras do not."""
+    x, y, yaw, _ = simulation.ego_states(time_s)[0]
+    body = [x + EGO_CENTRE_M * np.cos(yaw), y + EGO_CENTRE_M * np.sin(yaw), 0.0, yaw]
+    return np.concatenate([simulation.actor_states(time_s)[:, :4], [body if ego else [np.nan] * 4]])
 
 
 def _keyframes(annotations: list[list[Box]], start_us: int) -> tuple[Keyframe, ...]:

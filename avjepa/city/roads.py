@@ -136,7 +136,7 @@ def _crosswalks(plan: TownPlan, shapes: list[StreetShape], seed: int) -> dict[st
 
     for shape in shapes:
         street = shape.street
-        for end, node in (("a", street.a), ("b", street.b)):
+        for end, _node in (("a", street.a), ("b", street.b)):
             if has_crosswalk(plan, street, end):
                 at_begin = shape.begin_m + CROSSWALK_M[0]
                 at_end = shape.end_m - CROSSWALK_M[1]

@@ -19,7 +19,13 @@ def building(rng: np.random.Generator, width_m: float, depth_m: float, height_m:
     parts = [box((0, 0, height_m / 2), (width_m, depth_m, height_m), tint, Material.WALL)]
     if gabled:
         ridge = rng.uniform(2.0, 3.5)
-        roof = prism([(-depth_m / 2 - 0.4, 0), (depth_m / 2 + 0.4, 0), (0, ridge)], width_m + 0.5, width_m + 0.5, (120, 72, 56), Material.PLAIN)
+        roof = prism(
+            [(-depth_m / 2 - 0.4, 0), (depth_m / 2 + 0.4, 0), (0, ridge)],
+            width_m + 0.5,
+            width_m + 0.5,
+            (120, 72, 56),
+            Material.PLAIN,
+        )
         turn = trimesh.transformations.rotation_matrix(np.pi / 2, [0, 0, 1])
         turn[2, 3] = height_m
         parts.append(roof.moved(turn))

@@ -58,40 +58,45 @@ def joined(shapes: list[Shape]) -> Shape:
     )
 
 
-def _shape(mesh: trimesh.Trimesh, colour, material: Material) -> Shape:
-    count = len(mesh.faces)
-    colours = np.tile(np.array(colour, dtype=np.uint8), (count, 1))
-    materials = np.full(count, material, dtype=np.uint8)
-    return Shape(mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32), colours, materials)
+def _shape(vertices: np.ndarray, faces: np.ndarray, colour, material: Material) -> Shape:
+    colours = np.tile(np.array(colour, dtype=np.uint8), (len(faces), 1))
+    materials = np.full(len(faces), material, dtype=np.uint8)
+    return Shape(np.asarray(vertices, dtype=np.float32), np.asarray(faces, dtype=np.int32), colours, materials)
 
 
 def box(centre, size, colour, material: Material = Material.PLAIN) -> Shape:
     """An axis-aligned box."""
-    mesh = trimesh.creation.box(extents=size)
-    mesh.apply_translation(centre)
-    return _shape(mesh, colour, material)
+    vertices, faces = _unit("box", 0)
+    return _shape(vertices * size + centre, faces, colour, material)
 
 
 def cylinder(
     centre, radius_m: float, length_m: float, axis: str, colour, material: Material, sections: int = 10
 ) -> Shape:
     """A cylinder along "y" (a wheel) or "z" (a post)."""
-    mesh = trimesh.creation.cylinder(radius=radius_m, height=length_m, sections=sections)
+    vertices, faces = _unit("cylinder", sections)
+    vertices = vertices * (radius_m, radius_m, length_m)
     if axis == "y":
-        mesh.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0]))
-    mesh.apply_translation(centre)
-    return _shape(mesh, colour, material)
+        vertices = vertices[:, [0, 2, 1]] * (1, -1, 1)
+    return _shape(vertices + centre, faces, colour, material)
 
 
 def ball(centre, radii, colour, material: Material, subdivisions: int = 1) -> Shape:
     """An ellipsoid."""
-    unit = _unit_ball(subdivisions)
-    return _shape(trimesh.Trimesh(unit.vertices * radii + centre, unit.faces, process=False), colour, material)
+    vertices, faces = _unit("ball", subdivisions)
+    return _shape(vertices * radii + centre, faces, colour, material)
 
 
 @lru_cache
-def _unit_ball(subdivisions: int) -> trimesh.Trimesh:
-    return trimesh.creation.icosphere(subdivisions=subdivisions)
+def _unit(kind: str, detail: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and faces of a box of edge 1, or of a cylinder or ball of radius 1 (and length 1)."""
+    if kind == "box":
+        mesh = trimesh.creation.box()
+    elif kind == "cylinder":
+        mesh = trimesh.creation.cylinder(radius=1.0, height=1.0, sections=detail)
+    else:
+        mesh = trimesh.creation.icosphere(subdivisions=detail)
+    return np.array(mesh.vertices), np.array(mesh.faces)
 
 
 def prism(profile_xz, width_m: float, top_width_m: float, colour, material: Material) -> Shape:
@@ -109,7 +114,7 @@ def prism(profile_xz, width_m: float, top_width_m: float, colour, material: Mate
     )
     fan = np.stack([np.zeros(count - 2, int), index[1:-1], index[2:]], 1)
     faces = np.concatenate([sides, fan, fan[:, ::-1] + count])
-    return _shape(trimesh.Trimesh(np.concatenate([left, right]), faces, process=False), colour, material)
+    return _shape(np.concatenate([left, right]), faces, colour, material)
 
 
 def _wheels(xs, radius_m: float, track_m: float, width_m: float = 0.22) -> list[Shape]:
@@ -300,7 +305,7 @@ def cone() -> tuple[Shape, tuple[float, float, float]]:
     width, length, height = 0.42, 0.42, 0.78
     body = trimesh.creation.cone(radius=0.16, height=0.76, sections=10)
     parts = [
-        _shape(body, ORANGE, Material.PLAIN),
+        _shape(body.vertices, body.faces, ORANGE, Material.PLAIN),
         cylinder((0, 0, 0.42), 0.085, 0.12, "z", (235, 235, 230), Material.REFLECTOR),
         box((0, 0, 0.02), (0.42, 0.42, 0.04), ORANGE, Material.PLAIN),
     ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from avjepa.city import shapes
-from avjepa.city.actors import Actor, obstacles, parked_actors, vehicle_of
-from avjepa.city.ground import KERB_M
+from avjepa.city.actors import Actor, Closure, obstacles, parked_actors, vehicle_of
+from avjepa.city.ground import CELL_M, KERB_M
 from avjepa.city.lane_graph import LaneGraph, build_lane_graph
 from avjepa.city.materials import Ground
 from avjepa.city.people import add_people
@@ -48,6 +48,11 @@ class Simulation:
         """(n, 4, 4) poses on the ground."""
         return _poses(self.actor_states(time_s)[:, :4])
 
+    def town_T_standing(self) -> np.ndarray:
+        """(n, 4, 4) poses of the actors that stay where they are, nan for the others."""
+        moves = np.array([len(actor.track) > 1 for actor in self.actors])
+        return np.where(moves[:, None, None], np.nan, self.town_T_actors(self.start_s))
+
     def ego_states(self, times_s: np.ndarray) -> np.ndarray:
         """(k, 4): x, y, yaw, speed of the ego."""
         return np.array([_at(self.ego, (t - self.start_s) / STEP_S) for t in np.atleast_1d(times_s)])
@@ -58,18 +63,20 @@ class Simulation:
         return _poses(np.column_stack([states[:, :2], np.zeros(len(states)), states[:, 2]]))
 
 
-def simulate(town: Town, street: str, seconds: float, closed_lanes: tuple[str, ...], rng: np.random.Generator) -> Simulation:
+def simulate(
+    town: Town, street: str, seconds: float, closures: tuple[Closure, ...], rng: np.random.Generator
+) -> Simulation:
     """Traffic and people of one drive that starts in a street.
 
     Args:
         town: where.
         street: name of the street in which the recording starts.
         seconds: length.
-        closed_lanes: lanes that nobody drives on.
+        closures: lanes that nobody drives on, with barriers.
         rng: of this drive.
     """
-    graph = _without(build_lane_graph(town.road_map), closed_lanes)
-    kinds, vehicles = _traffic(graph, closed_lanes, rng)
+    graph, closed = _without(build_lane_graph(town.road_map), {closure.lane for closure in closures})
+    vehicles = _traffic(graph, closed, rng)
     walkers, crossers, standing = add_people(town.road_map, graph, PEOPLE, rng)
     traffic = Traffic(graph, vehicles, rng, -WARM_UP_S - JOIN_S)
     steps = round((WARM_UP_S + JOIN_S + seconds) / STEP_S) + 2
@@ -78,7 +85,7 @@ def simulate(town: Town, street: str, seconds: float, closed_lanes: tuple[str, .
     vehicle_rows, people_rows = [], []
     for step in range(steps + 1):
         if step == join:
-            _join_ego(traffic, graph, street, closed_lanes, rng)
+            _join_ego(traffic, graph, street, closed, rng)
         if step >= join:
             vehicle_rows.append(traffic.poses())
             people_rows.append([person.pose() for person in (*walkers, *crossers)])
@@ -90,22 +97,22 @@ def simulate(town: Town, street: str, seconds: float, closed_lanes: tuple[str, .
     first = record_from - join
     tracks = np.stack(vehicle_rows, 1)  # (vehicles, T, 4), the ego last
     actors = []
-    for kind, track in zip(_surviving(kinds, traffic), tracks[:-1], strict=True):
-        category, family, shape, size = vehicle_of(kind, rng)
+    for vehicle, track in zip(traffic.vehicles[:-1], tracks[:-1], strict=True):
+        category, family, shape, size = vehicle_of(vehicle.kind, rng)
         actors.append(Actor(category, family, False, shape, size, _trailed(track, 0.3 * size[1])[first:]))
     actors += _people(people_rows, first, standing, rng)
     actors += parked_actors(town, rng)
-    actors += obstacles(town, street, closed_lanes, rng)
+    actors += obstacles(town, street, closures, rng)
     ego = _trailed(tracks[-1], EGO_CENTRE_M)
     ego[:, :2] -= EGO_CENTRE_M * np.stack([np.cos(ego[:, 2]), np.sin(ego[:, 2])], 1)
     return Simulation(tuple(actors), ego[first:], -0.2, town)
 
 
-def _traffic(graph: LaneGraph, closed: tuple[str, ...], rng) -> tuple[list[str], list[Vehicle]]:
+def _traffic(graph: LaneGraph, closed: set[str], rng) -> list[Vehicle]:
     """Vehicles spread over the streets, at least 14 m apart."""
     lanes = [token for token, is_connector in graph.is_connector.items() if not is_connector and token not in closed]
     lengths = np.array([graph.lengths_m[token] for token in lanes])
-    kinds, vehicles, taken = [], [], []
+    vehicles, taken = [], []
     names, shares = list(KINDS), np.array(list(KINDS.values()))
     while len(vehicles) < VEHICLES:
         lane = lanes[int(rng.choice(len(lanes), p=lengths / lengths.sum()))]
@@ -116,9 +123,9 @@ def _traffic(graph: LaneGraph, closed: tuple[str, ...], rng) -> tuple[list[str],
         kind = names[int(rng.choice(len(names), p=shares))]
         slow = kind == "bicycle"
         length = {"car": 4.8, "truck": 8.5, "bus": 12.0, "motorcycle": 2.1, "bicycle": 1.8}[kind]
-        kinds.append(kind)
         vehicles.append(
             Vehicle(
+                kind=kind,
                 length_m=length,
                 haste=float(rng.uniform(0.75, 1.1)),
                 right_m=0.9 if slow else float(rng.normal(0, 0.1)),
@@ -128,25 +135,19 @@ def _traffic(graph: LaneGraph, closed: tuple[str, ...], rng) -> tuple[list[str],
                 max_speed_mps=float(rng.uniform(3.5, 6.0)) if slow else 30.0,
             )
         )
-    for kind, vehicle in zip(kinds, vehicles, strict=True):
-        vehicle.kind = kind
-    return kinds, vehicles
+    return vehicles
 
 
 def _join_ego(traffic: Traffic, graph: LaneGraph, street: str, closed, rng) -> None:
     """Put the ego into a lane of its street; whoever is too near vanishes."""
-    lanes = [t for t in graph.paths if t.startswith(f"{street}-") and not graph.is_connector[t] and t not in closed]
+    lanes = [t for t in graph.tables if t.startswith(f"{street}-") and not graph.is_connector[t] and t not in closed]
     lane = lanes[int(rng.integers(len(lanes)))]
     s_m = float(rng.uniform(0.08, 0.45) * graph.lengths_m[lane])
-    traffic.vehicles[:] = [v for v in traffic.vehicles if not (v.route[0] == lane and abs(v.s_m - s_m) < 18)]
+    traffic.clear(lane, s_m, 18.0)
     wishes = [["left", "right"][int(rng.integers(2))], ["straight", "left", "right"][int(rng.integers(3))]]
-    ego = Vehicle(EGO_SIZE_WLH_M[1], float(rng.uniform(0.8, 1.05)), 0.0, [lane], s_m, 0.7 * graph.speeds_mps[lane], wishes)
-    traffic.vehicles.append(ego)
-    traffic._extend(ego)
-
-
-def _surviving(kinds: list[str], traffic: Traffic) -> list[str]:
-    return [vehicle.kind for vehicle in traffic.vehicles[:-1]]
+    limit = graph.speeds_mps[lane]
+    ego = Vehicle("ego", EGO_SIZE_WLH_M[1], float(rng.uniform(0.8, 1.05)), 0.0, [lane], s_m, 0.7 * limit, wishes)
+    traffic.join(ego)
 
 
 def _people(rows, first: int, standing, rng) -> list[Actor]:
@@ -177,17 +178,20 @@ def _trailed(track: np.ndarray, axle_m: float) -> np.ndarray:
     return track
 
 
-def _without(graph: LaneGraph, closed: tuple[str, ...]) -> LaneGraph:
-    """The graph without ways into closed lanes."""
-    from dataclasses import replace
-
-    into = {token for token, following in graph.successors.items() if set(following) & set(closed)}
-    barred = set(closed) | {token for token in into if graph.is_connector[token]}
-    successors = {}
-    for token, following in graph.successors.items():
-        open_ways = tuple(way for way in following if way not in barred)
-        successors[token] = open_ways or following
-    return replace(graph, successors=successors)
+def _without(graph: LaneGraph, closed: set[str]) -> tuple[LaneGraph, set[str]]:
+    """The graph without closed lanes and the ways that end in them; and all lanes that nobody can use."""
+    barred = set(closed)
+    while True:
+        dead_ends = {
+            token
+            for token, ways in graph.successors.items()
+            if token not in barred and all(way in barred for way in ways)
+        }
+        if not dead_ends:
+            break
+        barred |= dead_ends
+    successors = {token: tuple(way for way in ways if way not in barred) for token, ways in graph.successors.items()}
+    return replace(graph, successors=successors), barred
 
 
 def _at(track: np.ndarray, step: float) -> np.ndarray:
@@ -208,8 +212,6 @@ def _poses(xyz_yaw: np.ndarray) -> np.ndarray:
 
 
 def _is_road(town: Town, xy: np.ndarray) -> np.ndarray:
-    from avjepa.city.ground import CELL_M
-
     rows, columns = town.raster.shape
     column = np.floor(xy[:, 0] / CELL_M).astype(int).clip(0, columns - 1)
     row = np.floor(xy[:, 1] / CELL_M).astype(int).clip(0, rows - 1)

@@ -21,11 +21,12 @@ CLAIM_M = {"signals": 22.0, "yield": 14.0, "stop": 2.5, "ring": 1e9}  # where a 
 EXIT_ROOM_M = 9.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Vehicle:
     """A moving vehicle: the middle of its box is at arc length ``s_m`` of the lane ``route[0]``.
 
     Attributes:
+        kind: "car", "truck" and so on.
         length_m: of its box.
         haste: factor on the speed limit.
         right_m: how far right of the lane's middle it keeps.
@@ -33,6 +34,7 @@ class Vehicle:
         claims: connectors that it may use.
     """
 
+    kind: str
     length_m: float
     haste: float
     right_m: float
@@ -59,6 +61,17 @@ class Traffic:
         for vehicle in vehicles:
             self._extend(vehicle)
 
+    def clear(self, lane: str, s_m: float, within_m: float) -> None:
+        """Take away the vehicles around a place."""
+        gone = [v for v in self.vehicles if v.route[0] == lane and abs(v.s_m - s_m) < within_m]
+        self.vehicles = [vehicle for vehicle in self.vehicles if vehicle not in gone]
+        self._claimed = {token: vehicle for token, vehicle in self._claimed.items() if vehicle not in gone}
+
+    def join(self, vehicle: Vehicle) -> None:
+        """Add a vehicle; it comes last in :meth:`poses`."""
+        self.vehicles.append(vehicle)
+        self._extend(vehicle)
+
     def step(self, busy_crosswalks: set[str]) -> None:
         """Advance everyone by STEP_S; ``busy_crosswalks`` have people on them."""
         self._sort_lanes()
@@ -74,7 +87,7 @@ class Traffic:
         """(n, 4): x, y, yaw, speed of the middles of all boxes."""
         rows = []
         for vehicle in self.vehicles:
-            x, y, yaw = self.graph.paths[vehicle.route[0]].poses(np.array([vehicle.s_m]))[0]
+            x, y, yaw = self.graph.pose(vehicle.route[0], vehicle.s_m)
             rows.append((x + vehicle.right_m * np.sin(yaw), y - vehicle.right_m * np.cos(yaw), yaw, vehicle.speed_mps))
         return np.array(rows).reshape(-1, 4)
 

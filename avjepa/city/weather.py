@@ -74,5 +74,9 @@ def make_weather(name: str, rng: np.random.Generator) -> Weather:
 
 def _direction(azimuth_rad: float, elevation_rad: float) -> np.ndarray:
     return np.array(
-        [np.cos(elevation_rad) * np.cos(azimuth_rad), np.cos(elevation_rad) * np.sin(azimuth_rad), np.sin(elevation_rad)]
+        [
+            np.cos(elevation_rad) * np.cos(azimuth_rad),
+            np.cos(elevation_rad) * np.sin(azimuth_rad),
+            np.sin(elevation_rad),
+        ]
     )

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
 
 from avjepa.city.furnish import furnish
 from avjepa.city.ground import CELL_M, ground_mesh, ground_raster
 from avjepa.city.layout import TownPlan, plan_town
 from avjepa.city.materials import Ground, Material, ground_labels, label_of
+from avjepa.city.movers import Movers, embree_scene
 from avjepa.city.road_map import RoadMap
 from avjepa.city.roads import build_town
 from avjepa.city.shapes import Shape, joined
@@ -102,71 +101,90 @@ class World:
     Args:
         town: the town.
         things: shapes of all things of the drive in their own frames (on z = 0), with their lidarseg categories.
+        town_T_parked: (n, 4, 4) where the things stand that never move, nan for the others.
         path_xy: (k, 2) where the ego goes; scenery farther from it than ``reach_m`` is left out.
         reach_m: as far as any sensor sees.
     """
 
-    def __init__(self, town: Town, things: list[tuple[Shape, str]], path_xy: np.ndarray, reach_m: float = 120.0) -> None:
+    def __init__(
+        self,
+        town: Town,
+        things: list[tuple[Shape, str]],
+        town_T_parked: np.ndarray,
+        path_xy: np.ndarray,
+        reach_m: float = 120.0,
+    ) -> None:
         self.raster = town.raster
         near = _near(town.scenery.shape, path_xy, reach_m)
         scenery = town.scenery
-        self._fixed_faces = scenery.shape.faces[near]
-        self._fixed = _embree(scenery.shape.vertices, self._fixed_faces)
-        self._vertices = scenery.shape.vertices
         self.thing_shapes = [shape for shape, _ in things]
-        counts = [len(shape.faces) for shape in self.thing_shapes]
-        numbers = np.repeat(np.arange(len(things), dtype=np.int32), counts)
-        labels = np.repeat(np.array([label_of(category) for _, category in things], dtype=np.uint8), counts)
-        self.colours = np.concatenate([scenery.shape.colours[near]] + [shape.colours for shape in self.thing_shapes])
-        self._materials = np.concatenate([scenery.shape.materials[near]] + [shape.materials for shape in self.thing_shapes])
-        self._labels = np.concatenate([scenery.labels[near], labels])
-        self._numbers = np.concatenate([scenery.things[near], numbers])
-        self._moving, self._moving_first = None, len(self._fixed_faces)
+        labels = [label_of(category) for _, category in things]
+        is_parked = np.isfinite(town_T_parked).all((1, 2))
+        parked, self._mover_numbers = np.flatnonzero(is_parked), np.flatnonzero(~is_parked)
+        self._vertices, self._scenery_faces = scenery.shape.vertices, scenery.shape.faces[near]
+        self._scenery_labels, self._scenery_materials = scenery.labels[near], scenery.shape.materials[near]
+        standing = [self.thing_shapes[n].moved(town_T_parked[n]) for n in parked]
+        fixed = joined(
+            [
+                Shape(self._vertices, self._scenery_faces, scenery.shape.colours[near], self._scenery_materials),
+                *standing,
+            ]
+        )
+        self._fixed = embree_scene(fixed.vertices, fixed.faces)
+        order = [*parked, *self._mover_numbers]
+        counts = [len(self.thing_shapes[n].faces) for n in order]
+        moving = [self.thing_shapes[n] for n in self._mover_numbers]
+        self._movers = Movers(moving, reach_m)
+        self._first_face = len(fixed.faces) + np.cumsum([0] + [len(shape.faces) for shape in moving])
+        self.colours = np.concatenate([fixed.colours] + [shape.colours for shape in moving])
+        self._materials = np.concatenate([fixed.materials] + [shape.materials for shape in moving])
+        thing_labels = np.repeat(np.array([labels[n] for n in order], dtype=np.uint8), counts)
+        self._labels = np.concatenate([self._scenery_labels, thing_labels])
+        self._numbers = np.concatenate([scenery.things[near], np.repeat(np.array(order, dtype=np.int32), counts)])
         self._ground_labels = ground_labels()
 
-    def place(self, town_T_things: np.ndarray) -> None:
-        """Put every thing where its pose (n, 4, 4) says; nan hides it."""
-        vertices, faces, first = [], [], 0
-        for shape, pose in zip(self.thing_shapes, town_T_things, strict=True):
-            moved = shape.vertices @ pose[:3, :3].T + pose[:3, 3]
-            vertices.append(np.nan_to_num(moved, nan=-1e4).astype(np.float32))
-            faces.append(shape.faces + first)
-            first += len(shape.vertices)
-        self._moving = _embree(np.concatenate(vertices), np.concatenate(faces)) if vertices else None
+    def place(self, states: np.ndarray, later: np.ndarray | None = None) -> None:
+        """Put things where they are, (n, 4) x, y, z, yaw (nan hides one); ``later``, at the last rays of a turn."""
+        chosen = self._mover_numbers
+        self._movers.place(states[chosen, :4], None if later is None else later[chosen, :4])
 
-    def cast(self, origins: np.ndarray, directions: np.ndarray) -> Hits:
-        """First hits of rays (R, 3) from ``origins`` (R, 3) along unit ``directions`` (R, 3), all in the town's frame."""
-        origins32, directions32 = np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32)
+    def cast(self, origins: np.ndarray, directions: np.ndarray, share: np.ndarray | None = None) -> Hits:
+        """First hits of rays.
+
+        Args:
+            origins, directions: (R, 3) in the town's frame; directions of unit length.
+            share: (R,) when each ray goes, from 0 (the first moment of :meth:`place`) to 1 (the later one).
+        """
+        origins32, directions32 = _float32(origins), _float32(directions)
         hit = self._fixed.run(origins32, directions32, output=1)
-        distance, face, normal = hit["tfar"], hit["primID"].astype(np.int64), hit["Ng"]
-        if self._moving is not None:
-            other = self._moving.run(origins32, directions32, output=1)
-            nearer = (other["primID"] >= 0) & ((face < 0) | (other["tfar"] < distance))
-            distance = np.where(nearer, other["tfar"], distance)
-            face = np.where(nearer, other["primID"] + self._moving_first, face)
-            normal = np.where(nearer[:, None], other["Ng"], normal)
+        distance = np.where(hit["primID"] >= 0, hit["tfar"], np.inf)
+        moving_m, mover, moving_face, moving_normal = self._movers.cast(origins32, directions32, share)
+        nearer = moving_m < distance
+        distance = np.where(nearer, moving_m, distance)
+        face = np.where(nearer, self._first_face[mover] + moving_face, hit["primID"])
+        normal = np.where(nearer[:, None], moving_normal, hit["Ng"])
         return self._hits(origins, directions, distance, face, normal)
 
-    def blocked(self, origins: np.ndarray, directions: np.ndarray) -> np.ndarray:
-        """(R,) bool: rays that meet anything, however far."""
-        origins32, directions32 = np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32)
-        blocked = self._fixed.run(origins32, directions32, query="OCCLUDED") == 0
-        if self._moving is not None:
-            blocked |= self._moving.run(origins32, directions32, query="OCCLUDED") == 0
-        return blocked
+    def blocked(self, origins: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """(R,) bool: whether anything lies in direction (3,) of points (R, 3), however far; at the first moment."""
+        origins32 = _float32(origins)
+        directions32 = _float32(np.broadcast_to(direction, origins.shape))
+        return (self._fixed.run(origins32, directions32, query="OCCLUDED") == 0) | self._movers.blocked(
+            origins32, direction
+        )
 
     def above(self, origins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Distance (R,) and material (R,) of the scenery straight above points (R, 3); GROUND where there is only sky."""
         up = np.broadcast_to(np.array([0, 0, 1], np.float32), origins.shape)
-        hit = self._fixed.run(np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(up), output=1)
+        hit = self._fixed.run(_float32(origins), _float32(up), output=1)
         any_hit = hit["primID"] >= 0
         material = self._materials[np.where(any_hit, hit["primID"], 0)]
         return hit["tfar"], np.where(any_hit, material, np.uint8(Material.GROUND))
 
     def fixed_surfaces(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Vertices (n, 3), faces (m, 3) and labels (m,) of the scenery near the drive, the ground left out."""
-        standing = self._materials[: self._moving_first] != Material.GROUND
-        return self._vertices, self._fixed_faces[standing], self._labels[: self._moving_first][standing]
+        standing = self._scenery_materials != Material.GROUND
+        return self._vertices, self._scenery_faces[standing], self._scenery_labels[standing]
 
     def ground_at(self, xy: np.ndarray) -> np.ndarray:
         """Ground class (...,) at points (..., 2)."""
@@ -180,8 +198,9 @@ class World:
         any_hit = face >= 0
         safe = np.where(any_hit, face, 0)
         xyz = origins + directions * np.where(any_hit, distance, 0.0)[:, None]
-        normal = normal / np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-9)
-        normal = np.where((normal * directions).sum(1, keepdims=True) > 0, -normal, normal)
+        length = np.sqrt(np.einsum("ri,ri->r", normal, normal)).clip(1e-9)
+        away = np.einsum("ri,ri->r", normal, directions) > 0
+        normal = normal * (np.where(away, -1.0, 1.0) / length)[:, None]
         material, label = self._materials[safe], self._labels[safe]
         ground = self.ground_at(xyz[:, :2])
         is_ground = material == Material.GROUND
@@ -208,7 +227,5 @@ def _near(shape: Shape, path_xy: np.ndarray, reach_m: float) -> np.ndarray:
     return inside | (shape.materials == Material.GROUND)
 
 
-def _embree(vertices: np.ndarray, faces: np.ndarray) -> EmbreeScene:
-    scene = EmbreeScene()
-    TriangleMesh(scene, np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32))
-    return scene
+def _float32(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, np.float32)

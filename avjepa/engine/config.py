@@ -10,13 +10,13 @@ from mmengine.optim import AmpOptimWrapper
 
 from avjepa.errors import ConfigError
 
-DATA_ROOT_VARIABLE = "AVJEPA_NUSCENES"
+DATA_ROOT_VARIABLE = "AVJEPA_NUSCENES"  # for configs that name none
 
 
 def load_config(path: Path, options: dict | None = None, data_root: str | None = None) -> Config:
     """Read a pure-Python config, apply ``key=value`` options, and set the data root of every data set in it.
 
-    The data root is, in this order: the argument, the environment variable AVJEPA_NUSCENES, the config's own.
+    The data root is, in this order: the argument, the environment variable that the config names, the config's own.
 
     Raises:
         ConfigError: no such file, an error in it, or an option whose key does not exist.
@@ -30,7 +30,7 @@ def load_config(path: Path, options: dict | None = None, data_root: str | None =
     for key in options or {}:
         _check_key(cfg, key, path)
     cfg.merge_from_dict(options or {})
-    data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
+    data_root = data_root or os.environ.get(cfg.get("data_root_variable", DATA_ROOT_VARIABLE))
     if data_root:
         for part in ("train_data", "monitor", "test_data"):
             if part in cfg:

@@ -22,14 +22,14 @@ from avjepa.errors import DataError
 from avjepa.geometry.camera import pinhole_matrix
 from avjepa.geometry.rigid import invert, transform_from_quaternion
 
-FORMAT = 2
+FORMAT = 3
 MAX_SWEEPS = 10  # nuScenes's LiDAR turns 20 times a second: 10 sweeps reach back to the keyframe before
 MAX_GAP_S = 0.75  # keyframes are half a second apart; a longer step means that some are missing
 MAX_NORM_ERROR = 1e-3  # of a rotation's quaternion; further off, the record is damaged
 
 GET_DATA = (
-    "download v1.0-mini from nuscenes.org/nuscenes and give its folder by AVJEPA_NUSCENES or --data "
-    "(a generated mini city, tools/make_city.py, is to come)"
+    "download v1.0-mini from nuscenes.org/nuscenes and give its folder by AVJEPA_NUSCENES or --data, "
+    "or generate the mini city: python tools/make_city.py, then configs/bev_jepa_city.py"
 )
 
 log = logging.getLogger("avjepa")
@@ -45,6 +45,7 @@ class NuScenesIndex:
 
     Attributes:
         scene_name, scene_city: (S,) str.
+        scene_split: (S,) str, names of the root's own splits (splits.json) that hold the scene, with commas between.
         scene: (n,) scene of each keyframe.
         token: (n,) str.
         timestamp_us: (n,) LiDAR time.
@@ -63,6 +64,7 @@ class NuScenesIndex:
 
     scene_name: np.ndarray
     scene_city: np.ndarray
+    scene_split: np.ndarray
     scene: np.ndarray
     token: np.ndarray
     timestamp_us: np.ndarray
@@ -139,7 +141,19 @@ def _index_of(nusc: NuScenes) -> NuScenesIndex:
     cities = [nusc.get("log", scene["log_token"])["location"] for scene in nusc.scene]
     arrays = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     names = [scene["name"] for scene in nusc.scene]
-    return NuScenesIndex(scene_name=np.array(names), scene_city=np.array(cities), **arrays)
+    splits = _own_splits(Path(nusc.table_root))
+    own = [",".join(split for split in splits if name in splits[split]) for name in names]
+    return NuScenesIndex(np.array(names), np.array(cities), np.array(own), **arrays)
+
+
+def _own_splits(tables: Path) -> dict[str, list[str]]:
+    """Splits that come with the data, in the devkit's form for custom ones: {split: [scene name]}."""
+    path = tables / "splits.json"
+    splits = json.loads(path.read_text()) if path.is_file() else {}
+    is_sound = isinstance(splits, dict) and all(isinstance(names, list) for names in splits.values())
+    if not is_sound:
+        raise DataError(f"{path}: want {{split: [scene names]}}")
+    return splits
 
 
 def _keyframe_row(nusc: NuScenes, sample: dict, scene: int) -> dict:
@@ -199,7 +213,7 @@ def _add_sweeps(nusc: NuScenes, keyframe: dict, ego_T_global: np.ndarray, row: d
 
 
 def split_scenes(index: NuScenesIndex, scenes: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Scenes by name, or by the devkit's split names ("train", "mini_val", ...).
+    """Scenes by name, by the root's own split names, or else by the devkit's ("train", "mini_val", ...).
 
     Returns:
         Scene numbers, each once, in index order; and the names that this root does not hold (an extract or v1.0-mini
@@ -208,7 +222,11 @@ def split_scenes(index: NuScenesIndex, scenes: Sequence[str]) -> tuple[list[int]
     Raises:
         DataError: no scene is left.
     """
-    splits = create_splits_scenes()
+    own: dict[str, list[str]] = {}
+    for name, names_of_splits in zip(index.scene_name, index.scene_split, strict=True):
+        for split in filter(None, names_of_splits.split(",")):
+            own.setdefault(split, []).append(str(name))
+    splits = {**create_splits_scenes(), **own}
     wanted = {name for item in scenes for name in splits.get(item, [item])}
     found = [number for number, name in enumerate(index.scene_name) if name in wanted]
     if not found:

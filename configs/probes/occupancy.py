@@ -6,6 +6,7 @@ from avjepa.sensors.nuscenes_dataset import NuScenesClips
 pretrain_config = "../bev_jepa_nuscenes_tiny.py"  # relative to this file: the architecture of the checkpoints
 
 data_root = "data/nuscenes"  # or $AVJEPA_NUSCENES, or tools/probe.py --data
+data_root_variable = "AVJEPA_NUSCENES"
 context_offsets = (-2, -1, 0)  # as in pretraining
 future_offsets = (1, 2, 3, 4, 5, 6)  # three seconds, for targets only
 

@@ -111,7 +111,12 @@ def _connected(lanes: dict[str, Lane]) -> dict[str, Lane]:
     """Left from the inner lane, right from the outer one, straight on from any."""
     lanes = dict(lanes)
     for junction in JUNCTIONS:
-        arms = [(name, row[1], way) for name, row in ROADS.items() for way, at in (("ab", 4), ("ba", 3)) if row[at] == junction]
+        arms = [
+            (name, row[1], way)
+            for name, row in ROADS.items()
+            for way, at in (("ab", 4), ("ba", 3))
+            if row[at] == junction
+        ]
         for name, count, way in arms:
             for i in range(count):
                 lane = lanes[f"{name}-{way}{i}"]

@@ -9,6 +9,7 @@ from avjepa.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = CONFIGS / "bev_jepa_nuscenes_tiny.py"
+CITY = CONFIGS / "bev_jepa_city.py"
 
 
 def test_options_change_what_exists_and_nothing_else():
@@ -25,6 +26,10 @@ def test_data_root_argument_then_environment_then_config(monkeypatch):
     assert load_config(TINY).train_data.dataset.root == "data/nuscenes"
     monkeypatch.setenv("AVJEPA_NUSCENES", "/from/environment")
     assert load_config(TINY).monitor.dataset.root == "/from/environment"
+    monkeypatch.delenv("AVJEPA_CITY", raising=False)
+    assert load_config(CITY).train_data.dataset.root == "data/city"  # the other variable is not for this config
+    monkeypatch.setenv("AVJEPA_CITY", "/another/city")
+    assert load_config(CITY).train_data.dataset.root == "/another/city"
     cfg = load_config(TINY, data_root="/from/argument")
     assert cfg.train_data.dataset.root == cfg.monitor.dataset.root == "/from/argument"
 
@@ -50,6 +55,7 @@ def test_amp_needs_a_gpu():
     [
         ("bev_jepa_nuscenes", (128, 128), (-3, -2, -1, 0), (1, 2, 4)),
         ("bev_jepa_nuscenes_tiny", (64, 64), (-2, -1, 0), (1, 2)),
+        ("bev_jepa_city", (64, 64), (-2, -1, 0), (1, 2)),
     ],
 )
 def test_every_training_config_builds(name, bev_shape, context, future):
@@ -66,12 +72,15 @@ def test_every_training_config_builds(name, bev_shape, context, future):
     assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in jepa.modules())
 
 
-def test_probe_config_fits_the_pretraining_config():
-    probe = load_config(CONFIGS / "probes" / "occupancy.py")
+@pytest.mark.parametrize("name", ["occupancy", "occupancy_city"])
+def test_probe_config_fits_the_pretraining_config(name):
+    probe = load_config(CONFIGS / "probes" / f"{name}.py")
     pretrain = load_config(CONFIGS / "probes" / probe.pretrain_config)
     for part in (probe.train_data, probe.test_data):
         assert part.dataset.context_offsets == pretrain.train_data.dataset.context_offsets
         assert part.dataset.image_size == pretrain.train_data.dataset.image_size
         assert part.dataset.num_sweeps == pretrain.train_data.dataset.num_sweeps
     assert probe.train_data.dataset.scenes == pretrain.train_data.dataset.scenes
-    assert probe.test_data.dataset.scenes == pretrain.monitor.dataset.scenes
+    for part in (probe.train_data, probe.test_data):
+        assert part.dataset.root == pretrain.train_data.dataset.root
+    assert set(pretrain.monitor.dataset.scenes) <= set(probe.test_data.dataset.scenes)

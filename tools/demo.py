@@ -1,0 +1,93 @@
+"""The whole way in one go: generate a mini city, pretrain on it, probe what was learned, write an HTML report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from avjepa.cli import run_tool
+from avjepa.errors import UserError
+
+EXAMPLE = """example:
+  python tools/demo.py                       # what `make demo` runs: 10 to 15 minutes on 2 cores, nothing to download
+  python tools/demo.py --out work_dirs/demo  # again: goes on where it stopped, keeps what is done
+"""
+CONFIG, PROBE = "configs/bev_jepa_city.py", "configs/probes/occupancy_city.py"
+STAGES = "stages.json"
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("work_dirs/demo"), help="results (default: work_dirs/demo)")
+    parser.add_argument("--city", type=Path, default=Path("data/city"), help="data root (default: data/city)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the tool."""
+    args = parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    checkpoint, probe, report = args.out / "last.pth", args.out / "probe", args.out / "report.html"
+    train = ["tools/train.py", CONFIG, "--data", str(args.city), "--work-dir", str(args.out)]
+    resume = ["--resume"] if checkpoint.is_file() else []
+    stages = {
+        "city": (["tools/make_city.py", "--out", str(args.city)], args.city),
+        "pretraining": (train + resume, checkpoint),
+        "probe": (["tools/probe.py", PROBE, str(checkpoint), "--data", str(args.city), "--out", str(probe)], probe),
+        "report": (["tools/report.py", str(args.out), "--probe", str(probe), "--data", str(args.city)], report),
+    }
+    for number, (name, (command, product)) in enumerate(stages.items(), 1):
+        seconds = _read_seconds(args.out)
+        if name in seconds and product.exists() and name != "report":
+            print(
+                f"== {number}/{len(stages)} {name}: {product} is there ({seconds[name]:.0f} s the first time)",
+                flush=True,
+            )
+            continue
+        print(f"== {number}/{len(stages)} {name}: python {' '.join(command)}", flush=True)
+        _keep_seconds(args.out, name, _run(command))
+    total = sum(_read_seconds(args.out).values())
+    print(
+        f"\nDone in {total:.0f} s. Open {report}\nNext: python tools/train.py configs/bev_jepa_nuscenes.py --data NUSCENES_ROOT"
+    )
+
+
+def _run(command: list[str]) -> float:
+    """Seconds that a tool took.
+
+    Raises:
+        UserError: it failed; it has said why.
+        KeyboardInterrupt: it was interrupted.
+    """
+    started = time.monotonic()
+    code = subprocess.run([sys.executable, *command], check=False).returncode
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        raise UserError(
+            f"{command[0]} ended with status {code}; mend what it says, then run this again: it goes on there"
+        )
+    return time.monotonic() - started
+
+
+def _read_seconds(out: Path) -> dict[str, float]:
+    """Seconds of the finished stages; the report shows them."""
+    path = out / STAGES
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _keep_seconds(out: Path, stage: str, seconds: float) -> None:
+    temporary = out / f".{STAGES}"
+    temporary.write_text(json.dumps({**_read_seconds(out), stage: round(seconds, 1)}, indent=1) + "\n")
+    temporary.replace(out / STAGES)
+
+
+if __name__ == "__main__":
+    run_tool(main)
