@@ -35,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, default=8, metavar="N", help="drives (default 8)")
     parser.add_argument("--seconds", type=float, default=8.0, metavar="T", help="length of a drive (default 8)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (default 0)")
-    parser.add_argument("--image-size", default="400x225", metavar="WxH", help="pixels (default 400x225)")
+    parser.add_argument("--image-size", default="352x198", metavar="WxH", help="pixels (default 352x198)")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("--workers", type=int, default=cores, metavar="W", help=f"processes (default: {cores})")
     parser.add_argument("--town", default="AB", metavar="A|B|AB", help="towns; with both, B is the far split (default)")

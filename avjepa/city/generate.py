@@ -67,15 +67,14 @@ def generate_city(out: Path, settings: CitySettings, workers: int, report: Calla
     plans = plan_drives(settings)
     changes = {town: change_plan(town, settings, plans) for town in sorted({plan.town for plan in plans})}
     _record_all(partial, settings, plans, changes, workers, report)
-    report("maps and tables", 0, 1)
-    _write_maps(partial, settings, plans, changes)
+    report("tables", 0, 1)
     drives = [read_fragment(_fragment(partial, plan)) for plan in plans]
     for drive in drives:
         write_can_bus(partial, drive)
     write_tables(partial, drives, VERSION)
     shutil.rmtree(_fragment(partial, plans[0]).parent)
     (partial / LOCK_FILE).unlink()
-    report("maps and tables", 1, 1)
+    report("tables", 1, 1)
     os.replace(partial, out)
     lock.close()
     return True
@@ -144,22 +143,22 @@ def places_of(town: str, settings: CitySettings, plans: tuple[DrivePlan, ...]) -
 
 
 def _record_all(partial: Path, settings, plans, changes, workers: int, report) -> None:
-    """Every drive that has no fragment yet."""
+    """The maps, and every drive that has no fragment yet."""
     todo = [plan for plan in plans if not _fragment(partial, plan).is_file()]
-    report("drives", len(plans) - len(todo), len(plans))
-    jobs = [(partial, settings, plan, closures_of(plan.town, settings, changes[plan.town])) for plan in todo]
+    jobs = [(_write_maps, partial, settings, plans, changes)]
+    jobs += [(_record, partial, settings, plan, closures_of(plan.town, settings, changes[plan.town])) for plan in todo]
+    total = len(plans) + 1
+    report("maps and drives", total - len(jobs), total)
     if workers == 1:
-        for done, job in enumerate(jobs, len(plans) - len(todo) + 1):
-            _record(*job)
-            report("drives", done, len(plans))
+        for done, (function, *args) in enumerate(jobs, total - len(jobs) + 1):
+            function(*args)
+            report("maps and drives", done, total)
         return
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
-        futures = [pool.submit(_record, *job) for job in jobs]
-        for done, future in enumerate(as_completed(futures), len(plans) - len(todo) + 1):
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
+        futures = [pool.submit(*job) for job in jobs]
+        for done, future in enumerate(as_completed(futures), total - len(jobs) + 1):
             future.result()
-            report("drives", done, len(plans))
+            report("maps and drives", done, total)
 
 
 def _start_worker() -> None:

@@ -5,6 +5,8 @@ Streets give lanes, dividers and crosswalks; nodes join their lanes (connectors.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from shapely.geometry import MultiPolygon, Point, Polygon
 from shapely.ops import unary_union
@@ -32,6 +34,7 @@ DRIVEWAY_M = 6.5
 WALKWAY_MIN_M2 = 6.0
 
 
+@lru_cache(maxsize=4)
 def build_town(town: str, seed: int) -> RoadMap:
     """The road map of a town.
 
