@@ -16,7 +16,7 @@ from avjepa.city.streets import PARKING_M
 from avjepa.city.world import Town
 
 SLOT_M = 6.4  # of a parking strip
-PARKED_SHARE = 0.62
+PARKED_SHARE = 0.72
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _in_bays(lot, driveway, rng: np.random.Generator) -> list[Actor]:
 
 
 def _parked_kind(rng: np.random.Generator) -> str:
-    return str(rng.choice(["car", "truck", "trailer", "construction"], p=[0.95, 0.03, 0.01, 0.01]))
+    return str(rng.choice(["car", "truck", "trailer", "construction"], p=[0.87, 0.07, 0.04, 0.02]))
 
 
 def _parked(kind: str, pose: np.ndarray, rng: np.random.Generator) -> Actor:
@@ -127,7 +127,7 @@ def _near_crosswalk(road_map: RoadMap, street, s_m: float) -> bool:
 
 
 def obstacles(town: Town, street_name: str, closures: tuple[Closure, ...], rng: np.random.Generator) -> list[Actor]:
-    """Barriers and cones that close lanes, for good; and one temporary site beside a street, which is no map change."""
+    """Barriers and cones that close lanes, for good; and temporary works beside streets, which are no map change."""
     actors = []
     for closure in closures:
         lane = town.road_map.lanes[closure.lane]
@@ -136,23 +136,32 @@ def obstacles(town: Town, street_name: str, closures: tuple[Closure, ...], rng: 
             actors.append(_placed(shapes.barrier(), lane.path, s_m, 0.0, "movable_object.barrier"))
         for s_m in np.arange(begin + 4, end - 2, 4.0):
             actors.append(_placed(shapes.cone(), lane.path, s_m, lane.width_m / 2 - 0.3, "movable_object.trafficcone"))
-    if rng.random() < 0.6:
-        street = next(street for street in town.streets if street.street.name == street_name)
-        s_m = rng.uniform(street.begin_m + 22, street.end_m - 25)
-        side = 1 if rng.random() < 0.5 else -1
-        left = side * (street.half_width_m + 1.2)
-        for number in range(3):
-            actors.append(
-                _placed(shapes.barrier(), street.path, s_m + 2.3 * number, left, "movable_object.barrier", np.pi / 2)
-            )
-        for number in range(4):
-            at = left - side * 0.8
-            actors.append(_placed(shapes.cone(), street.path, s_m - 3 + 3 * number, at, "movable_object.trafficcone"))
+    for street in town.streets:
+        if street.street.name == street_name or rng.random() < 0.5:
+            actors += _works(street, rng)
     return actors
 
 
-def _placed(made, path, s_m: float, left_m: float, category: str, turn_rad: float = 0.0) -> Actor:
+def _works(street, rng: np.random.Generator) -> list[Actor]:
+    """Works on a walkway: barriers along the kerb, cones before them, perhaps an excavator behind. Gone by the next drive."""
+    actors, side = [], 1 if rng.random() < 0.5 else -1
+    s_m = rng.uniform(street.begin_m + 18, max(street.end_m - 26, street.begin_m + 19))
+    left = side * (street.half_width_m + 0.9)
+    for number in range(int(rng.integers(3, 7))):
+        actors.append(
+            _placed(shapes.barrier(), street.path, s_m + 2.2 * number, left, "movable_object.barrier", np.pi / 2)
+        )
+    for number in range(int(rng.integers(2, 6))):
+        actors.append(_placed(shapes.cone(), street.path, s_m - 2 - 2 * number, left, "movable_object.trafficcone"))
+    if rng.random() < 0.3:
+        made = shapes.construction_vehicle(rng)
+        place = side * (street.half_width_m + 2.9)
+        actors.append(_placed(made, street.path, s_m + 5, place, "vehicle.construction", 0.0, "vehicle"))
+    return actors
+
+
+def _placed(made, path, s_m: float, left_m: float, category: str, turn_rad: float = 0.0, family: str = "") -> Actor:
     shape, size = made
     x, y, yaw = path.poses(np.array([s_m]))[0]
     track = np.array([[x - left_m * np.sin(yaw), y + left_m * np.cos(yaw), yaw + turn_rad, 0.0]])
-    return Actor(category, "", True, shape, size, track)
+    return Actor(category, family, True, shape, size, track)

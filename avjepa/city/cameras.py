@@ -17,6 +17,7 @@ SHADOW_LIFT_M = 0.03
 WINDOW_M = (3.0, 3.3)  # of a façade, width and height of a bay
 HEADLIGHT_RANGE_M = 26.0
 LAMP_GAP_M = 27.0
+CONTRAST, BLACK = 1.0, 0.03  # of the camera's curve
 
 
 def photograph(
@@ -80,7 +81,7 @@ def _shade(world: World, hits: Hits, seen, directions, centre, town_T_ego, weath
         origins = xyz[facing] + normal[facing] * SHADOW_LIFT_M
         shadowed = world.blocked(origins, weather.sun)
         sun[facing[shadowed]] = 0.0
-    sky_share = 0.55 + 0.45 * normal[:, 2]
+    sky_share = (0.5 + 0.5 * normal[:, 2]) * (0.55 + 0.45 * np.clip(xyz[:, 2] / 3, 0, 1) + 0.45 * (normal[:, 2] > 0.7))
     light = sun[:, None] * weather.sun_rgb + sky_share[:, None] * weather.sky_rgb
     if weather.headlights:
         light = light + _lamps(xyz, normal, distance, town_T_ego, weather)
@@ -148,8 +149,9 @@ def _develop(radiance: np.ndarray, weather: Weather, rng: np.random.Generator) -
     v, u = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     image = image * (weather.exposure * (1 - 0.12 * (u * u + v * v)))[..., None]
     image = (image / (1 + 0.18 * image)).clip(0, 1) ** (1 / 1.7)
+    image = image + CONTRAST * image * (1 - image) * (2 * image - 1)  # the S of a camera's curve
     image = image + rng.standard_normal(image.shape, dtype=np.float32) * weather.noise
-    return (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    return ((BLACK + (1 - BLACK) * image).clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _wet_lens(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -16,6 +16,7 @@ from avjepa.city.shapes import Shape
 from avjepa.city.streets import StreetShape
 
 LAMP_GAP_M = 27.0
+SHRUB_GAP_M = 3.5
 CLEAR_M = 1.0  # between a building and anything else
 
 
@@ -88,6 +89,10 @@ def _along_kerb(plan, kerb, street, side, blocked, rng) -> list[tuple[Shape, str
         )
         if rng.random() < 0.75 and _is_free(pose, 0.8, kerb, blocked):
             things.append((scenery.tree(rng).moved(pose), "static.vegetation"))
+    for s_m in np.arange(street.begin_m, street.end_m, SHRUB_GAP_M):
+        pose = pose_beside(street, s_m + rng.uniform(-2, 2), side * (behind + rng.uniform(0.5, 5.0)))
+        if rng.random() < 0.7 and _is_free(pose, 1.0, kerb, blocked):
+            things.append((scenery.shrub(rng).moved(pose), "static.vegetation"))
     for s_m in np.arange(street.begin_m + 6, street.end_m, LAMP_GAP_M):
         pose = pose_beside(street, s_m, side * (street.half_width_m + 0.7), -side * np.pi / 2)
         if not kerb.contains(Point(pose[:2, 3])):

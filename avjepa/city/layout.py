@@ -105,18 +105,18 @@ _NODES = {
 # a, b, lanes a to b, lanes b to a, speed, parking, car park, crossing; corner streets join two nodes by a bend.
 _STREETS = {
     "minicity-a": (
-        (2, 3, 3, 3, 12.0, False, False, True), (3, 4, 2, 2, 11.0, False, True, False), (4, 5, 2, 1, 11.0, False, False, False),
+        (2, 3, 3, 3, 12.0, False, False, True), (3, 4, 2, 2, 11.0, False, True, False), (4, 5, 2, 1, 11.0, True, False, False),
         (0, 1, 2, 0, 9.0, True, False, False), (7, 6, 2, 0, 9.0, True, False, True),
         (0, 3, 1, 1, 9.0, True, False, True), (3, 6, 2, 2, 11.0, False, True, False),
-        (1, 4, 1, 1, 9.0, True, True, False), (4, 7, 1, 1, 9.0, False, False, True),
-        (0, 2, 1, 1, 11.0, False, False, False), (2, 6, 2, 1, 11.0, False, False, False),
+        (1, 4, 1, 1, 9.0, True, True, False), (4, 7, 1, 1, 9.0, True, False, True),
+        (0, 2, 1, 1, 11.0, True, False, False), (2, 6, 2, 1, 11.0, False, False, False),
         (7, 5, 1, 1, 11.0, True, False, False), (5, 1, 1, 2, 11.0, False, False, False),
     ),
     "minicity-b": (
         (2, 3, 1, 1, 10.0, True, False, True), (3, 4, 2, 2, 11.0, False, False, False), (4, 5, 1, 1, 9.0, True, True, True),
         (1, 0, 1, 0, 8.0, True, False, False), (6, 7, 1, 1, 9.0, True, False, True),
         (0, 3, 1, 1, 9.0, True, False, False), (3, 6, 1, 1, 9.0, False, True, True),
-        (1, 4, 1, 1, 9.0, False, False, True), (4, 7, 3, 2, 11.0, False, False, False),
+        (1, 4, 1, 1, 9.0, True, False, True), (4, 7, 3, 2, 11.0, False, False, False),
         (0, 2, 1, 1, 9.0, True, False, False), (2, 6, 1, 1, 11.0, False, False, False),
         (7, 5, 2, 2, 11.0, False, False, False), (5, 1, 1, 1, 9.0, True, False, False),
     ),

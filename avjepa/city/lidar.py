@@ -15,6 +15,8 @@ from avjepa.geometry.rigid import invert
 
 RANGE_M = (0.4, 100.0)
 NOISE_M = 0.02
+REACH_M, FADE_M = 62.0, 6.0  # where half of the returns of a surface of 10 % are lost, and how gradually
+FOLIAGE_DEPTH_M, FOLIAGE_DEEPEST_M = 0.18, 0.5  # how far beams get into leaves
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,10 @@ def spin(
     hits = world.cast(origins.reshape(-1, 3), directions, share)
     distance, xyz, material, ground = hits.distance_m, hits.xyz, hits.material, hits.ground
     facing = np.abs((hits.normal * directions).sum(1))
-    returned = _returned(distance, facing, material, weather, rng)
+    returned = _returned(distance, facing, material, ground, weather, rng)
     intensity = _intensity(distance, facing, material, ground, weather, rng)
-    noisy = xyz + directions * rng.normal(0, NOISE_M, len(xyz))[:, None]
+    into = np.minimum(rng.exponential(FOLIAGE_DEPTH_M, len(xyz)), FOLIAGE_DEEPEST_M) * (material == Material.FOLIAGE)
+    noisy = xyz + directions * (rng.normal(0, NOISE_M, len(xyz)) + into)[:, None]
     lidar_T_town = invert(town_T_lidar[-1])
     xyz_lidar = noisy @ lidar_T_town[:3, :3].T + lidar_T_town[:3, 3]
     ring = np.tile(np.arange(BEAMS), COLUMNS)
@@ -98,23 +101,25 @@ def _directions(ego_T_lidar: np.ndarray) -> np.ndarray:
     )
 
 
-def _returned(distance, facing, material, weather: Weather, rng) -> np.ndarray:
-    """Rays that come back: not too near or far, not through glass, seldom at a grazing angle, rarely lost."""
-    lost = surface_table("miss")[material] + 0.35 * np.clip(0.06 - facing, 0, 1) / 0.06 * np.clip(distance / 60, 0, 1)
-    lost = (
-        lost
-        + weather.rain_miss * np.clip(distance, 0, 100) / 100
-        + weather.wetness * 0.25 * ((material == Material.GROUND) & (facing < 0.12))
-    )
+def _returned(distance, facing, material, ground, weather: Weather, rng) -> np.ndarray:
+    """Rays that come back: not too near or far for how much the surface reflects, not through glass, rarely lost."""
+    reflected = _reflectivity(material, ground, weather) * (0.3 + 0.7 * facing)
+    reach_m = np.clip(REACH_M * np.sqrt(reflected / 0.1), 12.0, RANGE_M[1])
+    lost = surface_table("miss")[material] + 1 / (1 + np.exp(np.clip((reach_m - distance) / FADE_M, -30, 30)))
+    lost = lost + weather.rain_miss * np.clip(distance, 0, 100) / 100
     inside = (distance > RANGE_M[0]) & (distance < RANGE_M[1])
     return inside & (rng.random(len(distance)) > lost)
 
 
+def _reflectivity(material, ground, weather: Weather) -> np.ndarray:
+    """(R,) in [0, 1]; a wet road reflects the beam away."""
+    of_ground = ground_reflectivity()[ground] * (1 - 0.4 * weather.wetness)
+    return np.where(material == Material.GROUND, of_ground, surface_table("reflectivity")[material])
+
+
 def _intensity(distance, facing, material, ground, weather: Weather, rng) -> np.ndarray:
     """0 to 255, whole numbers as the HDL-32E's; it calibrates for distance, less so for angle."""
-    reflectivity = surface_table("reflectivity")[material]
-    paint_or_ground = ground_reflectivity()[ground] * (1 - 0.4 * weather.wetness)
-    reflectivity = np.where(material == Material.GROUND, paint_or_ground, reflectivity)
+    reflectivity = _reflectivity(material, ground, weather)
     grazing = np.where(material == Material.REFLECTOR, 1.0, 0.45 + 0.55 * facing)
     fading = np.clip(1.15 - np.where(np.isfinite(distance), distance, 0) / 120, 0.3, 1.0)
     value = 255 * reflectivity * grazing * fading * rng.gamma(9.0, 1 / 9.0, len(distance))

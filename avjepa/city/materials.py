@@ -56,10 +56,10 @@ class Surface:
 
 
 SURFACES = {
-    Material.GROUND: Surface(0.05, 0.02, 0.25, 0.0),
-    Material.WALL: Surface(0.13, 0.01, 0.15, 0.02),
-    Material.PLAIN: Surface(0.14, 0.01, 0.12, 0.0),
-    Material.FOLIAGE: Surface(0.16, 0.08, 0.75, 0.0),
+    Material.GROUND: Surface(0.05, 0.02, 0.40, 0.0),
+    Material.WALL: Surface(0.13, 0.01, 0.30, 0.02),
+    Material.PLAIN: Surface(0.14, 0.01, 0.30, 0.0),
+    Material.FOLIAGE: Surface(0.16, 0.08, 0.95, 0.0),
     Material.GLASS: Surface(0.03, 0.75, 0.05, 0.45),
     Material.PAINT: Surface(0.12, 0.06, 0.03, 0.22),
     Material.RUBBER: Surface(0.03, 0.10, 0.10, 0.0),

@@ -105,9 +105,9 @@ def add_people(
         line = lines[int(rng.choice(len(lines), p=lengths / lengths.sum()))]
         pace = float(rng.uniform(0.9, 1.7)) * (1 if rng.random() < 0.5 else -1)
         kind = rng.random()
-        if kind < 0.55:
+        if kind < 0.42:
             walkers.append(Walker(line, float(rng.uniform(0, line.length)), pace))
-        elif kind < 0.85:
+        elif kind < 0.66:
             crosswalk = crosswalks[int(rng.integers(len(crosswalks)))]
             start, end = _crosswalk_ends(crosswalk.polygon, rng)
             lanes = [(t, s) for t, found in graph.crossings.items() for s, token in found if token == crosswalk.token]

@@ -15,7 +15,7 @@ from avjepa.city.lidar import Sweep, spin
 from avjepa.city.materials import label_of
 from avjepa.city.occupancy import FREE, OccupancyTruth
 from avjepa.city.records import Box, Drive, EgoState, Keyframe, Reading
-from avjepa.city.rig import EGO_CENTRE_M, EGO_SIZE_WLH_M, KEYFRAME_TURNS, TURN_US, camera_delay_us, make_rig
+from avjepa.city.rig import EGO_BODY_WLH_M, EGO_CENTRE_M, KEYFRAME_TURNS, TURN_US, camera_delay_us, make_rig
 from avjepa.city.shapes import car
 from avjepa.city.simulation import Simulation, simulate
 from avjepa.city.tables import lidarseg_file, sample_data_token, sample_token
@@ -48,7 +48,7 @@ def record_drive(root: Path, settings: CitySettings, plan: DrivePlan, closures: 
     weather = make_weather(plan.weather, rng)
     rig = make_rig(settings.image_size_px, rng)
     ego_shape, _ = car(np.random.default_rng(settings.seed))
-    ego_shape = ego_shape.fitted(EGO_SIZE_WLH_M[1], EGO_SIZE_WLH_M[0], EGO_SIZE_WLH_M[2])
+    ego_shape = ego_shape.fitted(EGO_BODY_WLH_M[1], EGO_BODY_WLH_M[0], EGO_BODY_WLH_M[2])
     shapes = [(actor.shape, actor.category) for actor in simulation.actors] + [(ego_shape, "vehicle.ego")]
     parked = np.concatenate([simulation.town_T_standing(), np.full((1, 4, 4), np.nan)])
     world = World(town, shapes, parked, simulation.ego[:, :2])

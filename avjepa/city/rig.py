@@ -17,6 +17,11 @@ FIRST_AZIMUTH_RAD = np.pi / 2  # in the ego frame: a turn starts on the left and
 LIDAR_XYZ_M = (0.94, 0.0, 1.84)
 FULL_SIZE_PX = (900, 1600)
 EGO_SIZE_WLH_M = (1.73, 4.08, 1.56)  # a Renault Zoe
+EGO_BODY_WLH_M = (
+    1.60,
+    4.08,
+    1.42,
+)  # what of it the LiDAR sees; fitted to the share of each ring that nuScenes's car blocks
 EGO_CENTRE_M = 1.30  # of its box, before the rear axle
 
 # x, y, z in metres, yaw and pitch in degrees (up positive), focal length and principal point in pixels of the full image.

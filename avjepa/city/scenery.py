@@ -52,6 +52,13 @@ def tree(rng: np.random.Generator) -> Shape:
     return joined(parts)
 
 
+def shrub(rng: np.random.Generator) -> Shape:
+    """A bush."""
+    radii = rng.uniform(0.35, 0.95, 3)
+    green = (int(rng.uniform(48, 96)), int(rng.uniform(80, 118)), int(rng.uniform(36, 60)))
+    return ball((0, 0, 0.6 * radii[2]), radii, green, Material.FOLIAGE)
+
+
 def hedge(rng: np.random.Generator, length_m: float) -> Shape:
     """A clipped hedge along x."""
     height, green = rng.uniform(0.8, 1.7), (int(rng.uniform(50, 80)), int(rng.uniform(82, 104)), 44)

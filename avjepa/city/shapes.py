@@ -272,7 +272,7 @@ def two_wheeler(rng: np.random.Generator, motor: bool, rider: bool) -> tuple[Sha
 def pedestrian(rng: np.random.Generator, walking: bool) -> tuple[Shape, tuple[float, float, float]]:
     """A person; one that walks has its legs apart."""
     height, width = rng.uniform(1.5, 1.92), rng.uniform(0.55, 0.72)
-    length = 0.8 if walking else 0.45
+    length = 0.7 if walking else 0.45
     cloth, legs = CLOTHES[rng.integers(len(CLOTHES))], CLOTHES[rng.integers(2)]
     stride = 0.24 if walking else 0.0
     front = [(-0.08, 0.85), (0.08, 0.85), (stride + 0.09, 0.0), (stride - 0.07, 0.0)]

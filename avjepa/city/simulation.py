@@ -18,7 +18,7 @@ from avjepa.city.world import Town
 
 WARM_UP_S = 12.0  # of traffic before the ego joins
 JOIN_S = 2.0  # before the recording
-VEHICLES, PEOPLE = 42, 60  # in a town
+VEHICLES, PEOPLE = 44, 84  # in a town
 KINDS = {"car": 0.72, "truck": 0.07, "bus": 0.05, "motorcycle": 0.06, "bicycle": 0.10}
 ROAD = (Ground.ASPHALT, Ground.WHITE, Ground.YELLOW, Ground.PARKING)
 
@@ -156,7 +156,7 @@ def _people(rows, first: int, standing, rng) -> list[Actor]:
     for track in [*tracks, *(np.array([row]) for row in standing)]:
         walking = bool((track[:, 3] > 0.1).mean() > 0.5)
         shape, size = shapes.pedestrian(rng, walking)
-        child = size[2] < 1.55
+        child = size[2] < 1.53
         category = "human.pedestrian.child" if child else "human.pedestrian.adult"
         track = track.copy()
         track[:, 2] = np.unwrap(track[:, 2])

@@ -51,24 +51,24 @@ def make_weather(name: str, rng: np.random.Generator) -> Weather:
     azimuth = rng.uniform(0, 2 * np.pi)
     if name == "day":
         sun = _direction(azimuth, rng.uniform(0.5, 1.0))
-        light = ((1.15, 1.08, 0.95), (0.50, 0.55, 0.65), (0.30, 0.48, 0.78), (0.75, 0.82, 0.90))
-        return Weather(name, sun, *map(np.array, light), True, False, 0.0, 2500.0, 0.78, 0.012, 0.0)
+        light = ((1.75, 1.62, 1.40), (0.50, 0.55, 0.65), (0.42, 0.62, 0.98), (1.25, 1.32, 1.40))
+        return Weather(name, sun, *map(np.array, light), True, False, 0.0, 2500.0, 0.86, 0.012, 0.0)
     if name == "overcast":
         sun = _direction(azimuth, 1.0)
-        light = ((0.15, 0.15, 0.15), (0.95, 0.97, 1.0), (0.70, 0.73, 0.77), (0.85, 0.87, 0.89))
-        return Weather(name, sun, *map(np.array, light), False, False, 0.0, 1200.0, 0.72, 0.014, 0.0)
+        light = ((0.25, 0.25, 0.25), (0.85, 0.87, 0.90), (1.25, 1.28, 1.32), (1.55, 1.57, 1.60))
+        return Weather(name, sun, *map(np.array, light), False, False, 0.0, 1200.0, 0.86, 0.014, 0.0)
     if name == "rain":
         sun = _direction(azimuth, 1.1)
-        light = ((0.05, 0.05, 0.05), (0.80, 0.84, 0.88), (0.52, 0.55, 0.59), (0.68, 0.71, 0.74))
-        return Weather(name, sun, *map(np.array, light), False, True, 0.9, 260.0, 0.66, 0.022, 0.10)
+        light = ((0.05, 0.05, 0.05), (0.72, 0.76, 0.80), (0.85, 0.88, 0.92), (1.05, 1.08, 1.11))
+        return Weather(name, sun, *map(np.array, light), False, True, 0.9, 260.0, 0.80, 0.022, 0.10)
     if name == "dusk":
         sun = _direction(azimuth, rng.uniform(0.10, 0.2))
-        light = ((0.95, 0.55, 0.28), (0.36, 0.36, 0.46), (0.22, 0.28, 0.46), (0.86, 0.58, 0.40))
-        return Weather(name, sun, *map(np.array, light), True, True, 0.0, 1500.0, 0.80, 0.020, 0.0)
+        light = ((1.40, 0.80, 0.40), (0.42, 0.42, 0.54), (0.36, 0.44, 0.70), (1.25, 0.85, 0.60))
+        return Weather(name, sun, *map(np.array, light), True, True, 0.0, 1500.0, 0.95, 0.020, 0.0)
     if name == "night":
         sun = _direction(azimuth, 0.8)
         light = ((0.0, 0.0, 0.0), (0.035, 0.04, 0.06), (0.01, 0.012, 0.025), (0.045, 0.042, 0.05))
-        return Weather(name, sun, *map(np.array, light), False, True, 0.1, 900.0, 1.25, 0.035, 0.0)
+        return Weather(name, sun, *map(np.array, light), False, True, 0.1, 900.0, 1.7, 0.035, 0.0)
     raise ValueError(f"unknown weather {name!r}; want one of {', '.join(NAMES)}")
 
 
