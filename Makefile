@@ -30,12 +30,8 @@ endif
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-# The demo runs on nuScenes. A generated mini city, for a demo without any download, is planned.
-demo: $(CORE)  ## pretrain a tiny model, probe it, check the calibration; run again to resume
-	$(PY) tools/train.py configs/bev_jepa_nuscenes_tiny.py --work-dir $(DEMO) $$(test ! -e $(DEMO)/last.pth || echo --resume)
-	$(PY) tools/probe.py configs/probes/occupancy.py $(DEMO)/last.pth --out $(DEMO)/probe
-	$(PY) tools/check_calibration.py --out $(DEMO)/calibration
-	@echo "Results: $(DEMO)"
+demo: $(CORE)  ## generate a mini city, pretrain on it, probe it, write an HTML report; run again to go on
+	$(PY) tools/demo.py --out $(DEMO)
 
 # One thread in each of two workers: two workers with two threads each would fight for two cores.
 test: lint $(FULL)  ## ruff, then every test; skipped tests are listed with their reasons

@@ -13,7 +13,8 @@ from avjepa.city.streets import RING_LANE_M, StreetShape, approaches, ring_radiu
 
 STRAIGHT_RAD = 0.6
 UTURN_RAD = 2.6
-RING_ENTRY_RAD = 0.55  # between the axis of a street and the point where its traffic joins or leaves the ring
+RING_ENTRY_RAD = 0.55  # at most, between the axis of a street and the point where its traffic joins or leaves the ring
+RING_PIECE_RAD = 0.15  # at least, from where one street's traffic joins to where that of the next one leaves
 CONNECTOR_MPS = {"straight": 9.0, "left": 6.0, "right": 5.0, "ring": 6.0}
 
 
@@ -97,14 +98,15 @@ def _roundabout(plan: TownPlan, node: int, lanes: dict[str, Lane]):
     count = len(around)
     for number, (yaw, incoming, outgoing) in enumerate(around):
         following = (number + 1) % count
-        next_yaw = yaw + (around[following][0] - yaw) % (2 * np.pi)
-        leave, enter = yaw - RING_ENTRY_RAD, yaw + RING_ENTRY_RAD
+        since, until = (yaw - around[number - 1][0]) % (2 * np.pi), (around[following][0] - yaw) % (2 * np.pi)
+        before, after = (min(RING_ENTRY_RAD, (gap - RING_PIECE_RAD) / 2) for gap in (since, until))
+        leave, enter = yaw - before, yaw + after
         past, between = f"{name}-ring{number}-past", f"{name}-ring{number}-on"
         exits = tuple(f"{name}-exit{number}-{i}" for i in range(len(outgoing)))
         next_exits = tuple(f"{name}-exit{following}-{i}" for i in range(len(around[following][2])))
-        arc = ArcPath(ring_pose(leave), ((1 / radius, 2 * RING_ENTRY_RAD * radius),))
+        arc = ArcPath(ring_pose(leave), ((1 / radius, (before + after) * radius),))
         connectors[past] = _connector(past, arc, RING_LANE_M, name, "ring", (between,))
-        arc = ArcPath(ring_pose(enter), ((1 / radius, (next_yaw - RING_ENTRY_RAD - enter) * radius),))
+        arc = ArcPath(ring_pose(enter), ((1 / radius, (until - 2 * after) * radius),))
         ring_next = f"{name}-ring{following}-past"
         connectors[between] = _connector(between, arc, RING_LANE_M, name, "ring", (ring_next, *next_exits))
         for lane in incoming:

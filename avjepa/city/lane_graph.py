@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from shapely.geometry import LineString, Point
@@ -27,6 +28,8 @@ class LaneGraph:
         is_connector: by token.
         conflicts: connectors that cross or join a connector, those of its own origin lane left out.
         watched: of an entry to a roundabout, (ring piece, from arc length) where a vehicle bars the way.
+        beside: of a lane, where it is too near to one that begins or ends at the same point: (from arc length, to arc length,
+            the other lane, what to add for arc length there).
         stops_m: arc length of the stop bar of a lane, or its end.
         crossings: per lane (arc length where its crosswalk begins, token).
         rules: "signals", "stop", "yield" or "ring" of a connector.
@@ -40,6 +43,7 @@ class LaneGraph:
     is_connector: dict[str, bool]
     conflicts: dict[str, frozenset[str]]
     watched: dict[str, tuple[tuple[str, float], ...]]
+    beside: dict[str, tuple[tuple[float, float, str, float], ...]]
     stops_m: dict[str, float]
     crossings: dict[str, tuple[tuple[float, str], ...]]
     rules: dict[str, str]
@@ -98,6 +102,7 @@ def build_lane_graph(road_map: RoadMap) -> LaneGraph:
         is_connector={token: bool(lane.junction) for token, lane in lanes.items()},
         conflicts=conflicts,
         watched=watched,
+        beside=_beside(lanes, origins),
         stops_m=_stops(road_map, lines),
         crossings=_crossings(road_map, lines),
         rules=rules,
@@ -118,6 +123,28 @@ def _ring_watch(entry: str, lanes, origins) -> tuple[tuple[str, float], ...]:
     found += [(token, lanes[token].path.length_m - 7.0) for token in before]
     found += [(token, 0.0) for token in origins[joined] if lanes[token].turn != "ring" and token != entry]
     return tuple(found)
+
+
+def _beside(lanes, origins) -> dict[str, tuple[tuple[float, float, str, float], ...]]:
+    """Ways that part from each other or join: side by side, vehicles on them follow each other as on one lane."""
+    found = defaultdict(list)
+    tables = {token: _table(lane.path)[:, :2] for token, lane in lanes.items() if lane.junction}
+    for lane in lanes.values():
+        for token, other in permutations(lane.successors, 2):
+            if lanes[token].junction:
+                apart = np.flatnonzero(_distances(tables[token], tables[other]) >= CLEARANCE_M)
+                found[token].append((0.0, TABLE_M * apart[0] if len(apart) else lanes[token].path.length_m, other, 0.0))
+        for token, other in permutations(sorted(origins[lane.token]), 2):
+            if lanes[token].junction:
+                apart = np.flatnonzero(_distances(tables[token], tables[other]) >= CLEARANCE_M)
+                length, longer = lanes[token].path.length_m, lanes[other].path.length_m - lanes[token].path.length_m
+                found[token].append((TABLE_M * apart[-1] if len(apart) else 0.0, length, other, longer))
+    return {token: tuple(found[token]) for token in lanes}
+
+
+def _distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(k,) from each of ``points`` (k, 2) to the nearest of ``others``."""
+    return np.hypot(*(points[:, None] - others[None]).transpose(2, 0, 1)).min(1)
 
 
 def _stops(road_map: RoadMap, lines: dict[str, LineString]) -> dict[str, float]:

@@ -97,10 +97,13 @@ class OccupancyTruth:
                 self._fill_thing(grid, transform_points(ego_T_town @ town_T_thing, samples.xyz), samples.kind[0])
         return grid
 
-    def mask_lidar(self, seen_m: np.ndarray, now_T_columns: np.ndarray, ego_T_lidar: np.ndarray) -> np.ndarray:
-        """(200, 200, 16) bool: voxels that a LiDAR ray of the turn reaches.
+    def mask_lidar(
+        self, xyz_ego: np.ndarray, seen_m: np.ndarray, now_T_columns: np.ndarray, ego_T_lidar: np.ndarray
+    ) -> np.ndarray:
+        """(200, 200, 16) bool: voxels that hold a return of the turn, or whose middle a ray passes closely.
 
         Args:
+            xyz_ego: (P, 3) returns in the ego frame of the keyframe.
             seen_m: (COLUMNS, BEAMS) how far each ray saw, inf into the sky, 0 where it was lost.
             now_T_columns: (COLUMNS, 4, 4) the ego at each firing, in the ego frame of the keyframe.
             ego_T_lidar: mounting.
@@ -115,8 +118,10 @@ class OccupancyTruth:
         beam = (np.arcsin(ray[:, 2] / distance) - low) / (high - low) * (BEAMS - 1)
         nearest = np.round(beam).clip(0, BEAMS - 1).astype(np.int64)
         off_m = np.abs(beam - nearest) * (high - low) / (BEAMS - 1) * distance
-        seen = (off_m < VOXEL_M / 2) & (distance < seen_m[column, nearest] + MASK_SLACK_M)
-        return seen.reshape(SHAPE)
+        seen = ((off_m < VOXEL_M / 2) & (distance < seen_m[column, nearest] + MASK_SLACK_M)).reshape(SHAPE)
+        index, inside = _voxel(xyz_ego)
+        seen[tuple(index[inside].T)] = True
+        return seen
 
     def mask_camera(self, distances_m: list[np.ndarray], now_T_exposures: list[np.ndarray]) -> np.ndarray:
         """(200, 200, 16) bool: voxels that a pixel of a camera sees.

@@ -23,7 +23,7 @@ from avjepa.city.traffic import STEP_S
 from avjepa.city.weather import make_weather
 from avjepa.city.world import World, load_town
 from avjepa.conventions import LIDAR
-from avjepa.geometry.rigid import invert
+from avjepa.geometry.rigid import invert, transform_points
 
 VERSION = "v1.0-city"
 EPOCH_US = 1_530_000_000_000_000
@@ -58,7 +58,7 @@ def record_drive(root: Path, settings: CitySettings, plan: DrivePlan, closures: 
     start_us = EPOCH_US + plan.number * SCENE_GAP_US
     writer = _Writer(root, plan, start_us)
     turns = round(settings.seconds * 1e6 / TURN_US) // KEYFRAME_TURNS * KEYFRAME_TURNS + 1
-    readings, annotations = [], []
+    readings, annotations, touched = [], [], []
     for turn in range(turns):
         end_us = turn * TURN_US
         keyframe, is_keyframe = -(-turn // KEYFRAME_TURNS), turn % KEYFRAME_TURNS == 0
@@ -84,7 +84,8 @@ def record_drive(root: Path, settings: CitySettings, plan: DrivePlan, closures: 
         writer.write_point_labels(sweep, simulation, end_us)
         writer.write_occupancy(truth, simulation, sweep, rig, distances, poses, end_us)
         annotations.append(boxes.at(end_us * 1e-6, sweep))
-    keyframes = _keyframes(annotations, start_us)
+        touched.append(set(sweep.things.tolist()))
+    keyframes = _keyframes(annotations, touched, start_us)
     readings.sort(key=lambda reading: (reading.timestamp_us, reading.channel))
     return Drive(
         name=plan.name,
@@ -132,7 +133,11 @@ class _Writer:
         now_T_town = invert(town_T_now)
         columns_s = end_s - turn_s + turn_s * (np.arange(sweep.seen_m.shape[0]) + 1) / sweep.seen_m.shape[0]
         semantics = truth.labels(town_T_now, simulation.town_T_actors(end_s))
-        lidar = truth.mask_lidar(sweep.seen_m, now_T_town @ simulation.town_T_ego(columns_s), rig[0].ego_T_sensor)
+        returned = sweep.points[np.any(sweep.points[:, :3] != 0, axis=1), :3].astype(np.float64)
+        xyz_ego = transform_points(rig[0].ego_T_sensor, returned)
+        lidar = truth.mask_lidar(
+            xyz_ego, sweep.seen_m, now_T_town @ simulation.town_T_ego(columns_s), rig[0].ego_T_sensor
+        )
         camera = truth.mask_camera(distances, [now_T_town @ pose for pose in poses])
         token = sample_token(self.plan.name, self.start_us + end_us)
         path = self.root / "gts" / self.plan.name / token / "labels.npz"
@@ -169,14 +174,13 @@ def _states(simulation: Simulation, time_s: float, ego: bool) -> np.ndarray:
     return np.concatenate([simulation.actor_states(time_s)[:, :4], [body if ego else [np.nan] * 4]])
 
 
-def _keyframes(annotations: list[list[Box]], start_us: int) -> tuple[Keyframe, ...]:
+def _keyframes(annotations: list[list[Box]], touched: list[set[int]], start_us: int) -> tuple[Keyframe, ...]:
     """As nuScenes does, a thing is annotated from the first keyframe with a return on it to the last, hidden or not between."""
     first, last = {}, {}
-    for number, boxes in enumerate(annotations):
-        for box in boxes:
-            if box.num_lidar_pts:
-                first.setdefault(box.thing, number)
-                last[box.thing] = number
+    for number, things in enumerate(touched):
+        for thing in things:
+            first.setdefault(thing, number)
+            last[thing] = number
     keyframes = []
     for number, boxes in enumerate(annotations):
         kept = tuple(box for box in boxes if first.get(box.thing, np.inf) <= number <= last.get(box.thing, -1))

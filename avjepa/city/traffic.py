@@ -19,6 +19,7 @@ HEADWAY_S, STANDSTILL_M = 1.2, 2.2
 LOOK_AHEAD_M = 45.0
 CLAIM_M = {"signals": 22.0, "yield": 14.0, "stop": 2.5, "ring": 1e9}  # where a driver decides whether to go
 EXIT_ROOM_M = 9.0
+PATIENCE_S = 4.0  # who has waited so much longer goes first
 
 
 @dataclass(eq=False)
@@ -32,6 +33,7 @@ class Vehicle:
         right_m: how far right of the lane's middle it keeps.
         wishes: turns to take at the next junctions, if there is a choice.
         claims: connectors that it may use.
+        waited_s: how long others on crossing ways have kept it at its stop bar.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Vehicle:
     speed_mps: float
     wishes: list[str] = field(default_factory=list)
     claims: set[str] = field(default_factory=set)
+    waited_s: float = 0.0
     max_speed_mps: float = 30.0
 
 
@@ -125,12 +128,12 @@ class Traffic:
         return min(wanted, vehicle.max_speed_mps)
 
     def _leader(self, vehicle: Vehicle) -> tuple[float, float] | None:
-        """(gap, speed) of the next vehicle on the route."""
+        """(gap, speed) of the next vehicle on the route, or beside it where ways part or join."""
         base = -vehicle.s_m
-        for number, lane in enumerate(vehicle.route):
-            for other in self._by_lane[lane]:
-                if other is not vehicle and (number > 0 or other.s_m > vehicle.s_m):
-                    gap = base + other.s_m - (vehicle.length_m + other.length_m) / 2
+        for lane in vehicle.route:
+            for s_m, other in self._in_way[lane]:
+                if other is not vehicle and base + s_m > 0:
+                    gap = base + s_m - (vehicle.length_m + other.length_m) / 2
                     return max(gap, 0.1), other.speed_mps
             base += self.graph.lengths_m[lane]
             if base > LOOK_AHEAD_M:
@@ -146,19 +149,21 @@ class Traffic:
         gap = graph.stops_m[lane] - vehicle.s_m - vehicle.length_m / 2
         if gap > LOOK_AHEAD_M:
             return None
-        if gap < CLAIM_M[graph.rules[following]] and self._may_enter(vehicle, lane, following, gap):
+        if gap < CLAIM_M[graph.rules[following]] and self._may_enter(vehicle, lane, following):
             vehicle.claims.add(following)
             self._claimed[following] = vehicle
             return None
         return max(gap, 0.05)
 
-    def _may_enter(self, vehicle: Vehicle, lane: str, connector: str, gap_m: float) -> bool:
+    def _may_enter(self, vehicle: Vehicle, lane: str, connector: str) -> bool:
         graph = self.graph
+        waited_s, vehicle.waited_s = vehicle.waited_s, 0.0
         if not graph.is_green(lane, self.time_s):
             return False
         if graph.rules[connector] == "stop" and vehicle.speed_mps > 0.8:
             return False
-        if any(other in self._claimed for other in graph.conflicts[connector]):
+        ahead = next((other for other in self._by_lane[lane] if other.s_m > vehicle.s_m), None)
+        if ahead is not None and not ahead.claims:  # it waits, and so does whoever is behind it
             return False
         for piece, from_m in graph.watched[connector]:
             if any(other.s_m + other.length_m / 2 > from_m for other in self._by_lane[piece]):
@@ -166,7 +171,14 @@ class Traffic:
         exit_lane = graph.successors[connector][0]
         first = self._by_lane[exit_lane][0] if self._by_lane[exit_lane] else None
         room = EXIT_ROOM_M if graph.rules[connector] != "yield" else 3.0
-        return first is None or first.s_m - first.length_m / 2 > room or first.speed_mps > 2.0
+        if not (first is None or first.s_m - first.length_m / 2 > room or first.speed_mps > 2.0):
+            return False
+        crossing = graph.conflicts[connector]
+        before = (v for v in self.vehicles if v.waited_s > waited_s + PATIENCE_S and v.route[1] in crossing)
+        if any(way in self._claimed for way in crossing) or any(before):
+            vehicle.waited_s = waited_s + STEP_S
+            return False
+        return True
 
     def _crosswalk_gap(self, vehicle: Vehicle, busy: set[str]) -> float | None:
         """Distance to the next crosswalk with people on it, if the vehicle can still stop."""
@@ -206,11 +218,16 @@ class Traffic:
             vehicle.route.append(chosen)
 
     def _sort_lanes(self) -> None:
-        self._by_lane = defaultdict(list)
-        for vehicle in self.vehicles:
-            self._by_lane[vehicle.route[0]].append(vehicle)
-        for vehicles in self._by_lane.values():
-            vehicles.sort(key=lambda vehicle: vehicle.s_m)
+        self._by_lane, self._in_way = defaultdict(list), defaultdict(list)
+        for vehicle in sorted(self.vehicles, key=lambda vehicle: vehicle.s_m):
+            lane, reach_m = vehicle.route[0], vehicle.length_m / 2
+            self._by_lane[lane].append(vehicle)
+            self._in_way[lane].append((vehicle.s_m, vehicle))
+            for begin_m, end_m, other, shift_m in self.graph.beside[lane]:
+                if begin_m - reach_m < vehicle.s_m < end_m + reach_m:
+                    self._in_way[other].append((vehicle.s_m + shift_m, vehicle))
+        for vehicles in self._in_way.values():
+            vehicles.sort(key=lambda item: item[0])
 
 
 def _free(speed: float, wanted: float) -> float:
