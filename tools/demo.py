@@ -34,6 +34,9 @@ def main(argv: list[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
+    installed = Path(sys.prefix) / ".core-installed"  # written by the Makefile
+    if installed.is_file() and "venv" not in _read_seconds(args.out):
+        _keep_seconds(args.out, "venv", float(installed.read_text()))
     checkpoint, probe, report = args.out / "last.pth", args.out / "probe", args.out / "report.html"
     train = ["tools/train.py", CONFIG, "--data", str(args.city), "--work-dir", str(args.out)]
     resume = ["--resume"] if checkpoint.is_file() else []

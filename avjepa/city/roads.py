@@ -5,6 +5,7 @@ Streets give lanes, dividers and crosswalks; nodes join their lanes (connectors.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -58,7 +59,7 @@ def build_town(town: str, seed: int) -> RoadMap:
         dividers=_dividers(plan, shapes),
         crosswalks=crosswalks,
         stop_lines=stop_lines,
-        traffic_lights=_traffic_lights(plan, shapes, lanes),
+        traffic_lights=_traffic_lights(plan, shapes),
         roads={token: Area(token, polygon) for token, polygon in roads.items()},
         junctions=_junctions(plan, drivable, roads, car_parks),
         walkways=_walkways(drivable, islands),
@@ -158,48 +159,44 @@ def has_crosswalk(plan: TownPlan, street, end: str) -> bool:
 def _stop_lines(plan: TownPlan, shapes: list[StreetShape], lanes: dict[str, Lane]) -> dict[str, StopLine]:
     cues = {"signals": "TRAFFIC_LIGHT", "stop": "STOP_SIGN", "yield": "YIELD", "roundabout": "YIELD"}
     stop_lines = {}
-    for shape in shapes:
+    for shape, end, node, tokens in _incoming(shapes):
         street = shape.street
-        for end, node, forward, count in (
-            ("a", street.a, False, street.lanes_ba),
-            ("b", street.b, True, street.lanes_ab),
-        ):
-            if not count:
-                continue
-            tokens = tuple(lane_token(street.name, forward, number) for number in range(count))
-            depth = np.array(STOP_BAR_M) if has_crosswalk(plan, street, end) else np.array(STOP_BAR_M) - 4.2
-            parts = []
-            for lane in tokens:
-                length = lanes[lane].path.length_m
-                bar = lanes[lane].path.part(length - depth[1], length - depth[0])
-                parts.append(strip(bar, -lanes[lane].width_m / 2, lanes[lane].width_m / 2).buffer(0.01))
-            token = f"{street.name}-stop-{end}"
-            area = unary_union(parts).simplify(0.02)
-            stop_lines[token] = StopLine(token, area, tokens, f"{street.name}-road", cues[plan.nodes[node].kind])
+        depth = np.array(STOP_BAR_M) if has_crosswalk(plan, street, end) else np.array(STOP_BAR_M) - 4.2
+        parts = []
+        for lane in tokens:
+            length = lanes[lane].path.length_m
+            bar = lanes[lane].path.part(length - depth[1], length - depth[0])
+            parts.append(strip(bar, -lanes[lane].width_m / 2, lanes[lane].width_m / 2).buffer(0.01))
+        token = f"{street.name}-stop-{end}"
+        area = unary_union(parts).simplify(0.02)
+        stop_lines[token] = StopLine(token, area, tokens, f"{street.name}-road", cues[plan.nodes[node].kind])
     return stop_lines
 
 
-def _traffic_lights(plan: TownPlan, shapes: list[StreetShape], lanes: dict[str, Lane]) -> dict[str, TrafficLight]:
+def _traffic_lights(plan: TownPlan, shapes: list[StreetShape]) -> dict[str, TrafficLight]:
     """A signal on the right of each approach of a junction with signals."""
     lights = {}
+    for shape, end, node, tokens in _incoming(shapes):
+        if plan.nodes[node].kind != "signals":
+            continue
+        forward = end == "b"
+        path = shape.path if forward else shape.path.reversed()
+        mouth_m = shape.end_m if forward else shape.path.length_m - shape.begin_m
+        x, y, yaw = path.poses(np.array([mouth_m - STOP_BAR_M[1]]))[0]
+        side = -(shape.half_width_m + 0.6)
+        xyz = (float(x - side * np.sin(yaw)), float(y + side * np.cos(yaw)), 4.6)
+        token, road = f"{shape.street.name}-light-{end}", f"{shape.street.name}-road"
+        lights[token] = TrafficLight(token, xyz, float(yaw + np.pi), tokens, road, f"{plan.nodes[node].name}-junction")
+    return lights
+
+
+def _incoming(shapes: list[StreetShape]) -> Iterator[tuple[StreetShape, str, int, tuple[str, ...]]]:
+    """Both ends of every street, where lanes lead to a junction: (street, "a" or "b", node, tokens of those lanes)."""
     for shape in shapes:
         street = shape.street
-        for end, node, forward, count in (
-            ("a", street.a, False, street.lanes_ba),
-            ("b", street.b, True, street.lanes_ab),
-        ):
-            if plan.nodes[node].kind != "signals" or not count:
-                continue
-            mouth = shape.path if forward else shape.path.reversed()
-            s_m = shape.end_m if forward else shape.path.length_m - shape.begin_m
-            x, y, yaw = mouth.poses(np.array([s_m - STOP_BAR_M[1]]))[0]
-            side = -(shape.half_width_m + 0.6)
-            xyz = (float(x - side * np.sin(yaw)), float(y + side * np.cos(yaw)), 4.6)
-            token = f"{street.name}-light-{end}"
-            tokens = tuple(lane_token(street.name, forward, number) for number in range(count))
-            junction = f"{plan.nodes[node].name}-junction"
-            lights[token] = TrafficLight(token, xyz, float(yaw + np.pi), tokens, f"{street.name}-road", junction)
-    return lights
+        for end, node, count in (("a", street.a, street.lanes_ba), ("b", street.b, street.lanes_ab)):
+            if count:
+                yield shape, end, node, tuple(lane_token(street.name, end == "b", number) for number in range(count))
 
 
 def _road(shape: StreetShape) -> Polygon:

@@ -111,7 +111,7 @@ class Traffic:
         leader = self._leader(vehicle)
         if leader is not None:
             options.append(_follow(vehicle.speed_mps, wanted, leader[0], leader[1]))
-        for gap in (self._bar_gap(vehicle), self._crosswalk_gap(vehicle, busy)):
+        for gap in (self._bar_gap(vehicle, busy), self._crosswalk_gap(vehicle, busy)):
             if gap is not None:
                 options.append(_follow(vehicle.speed_mps, wanted, gap + STANDSTILL_M - 0.6, 0.0))
         return float(np.clip(min(options), -HARDEST_BRAKING, MAX_ACCELERATION))
@@ -140,16 +140,23 @@ class Traffic:
                 return None
         return None
 
-    def _bar_gap(self, vehicle: Vehicle) -> float | None:
+    def _bar_gap(self, vehicle: Vehicle, busy: set[str]) -> float | None:
         """Distance to the stop bar, or None where the driver may go on."""
         graph, lane = self.graph, vehicle.route[0]
         following = vehicle.route[1]
-        if graph.is_connector[lane] or not graph.is_connector[following] or following in vehicle.claims:
+        if graph.is_connector[lane] or not graph.is_connector[following]:
             return None
         gap = graph.stops_m[lane] - vehicle.s_m - vehicle.length_m / 2
+        is_open = graph.is_green(lane, self.time_s) and not any(
+            token in busy for s_m, token in graph.crossings[lane] if s_m > graph.stops_m[lane]
+        )
+        if following in vehicle.claims:
+            if is_open or gap < vehicle.speed_mps**2 / (2 * COMFORTABLE_BRAKING):
+                return None
+            self._give_back(vehicle, following)
         if gap > LOOK_AHEAD_M:
             return None
-        if gap < CLAIM_M[graph.rules[following]] and self._may_enter(vehicle, lane, following):
+        if is_open and gap < CLAIM_M[graph.rules[following]] and self._may_enter(vehicle, lane, following):
             vehicle.claims.add(following)
             self._claimed[following] = vehicle
             return None
@@ -158,8 +165,6 @@ class Traffic:
     def _may_enter(self, vehicle: Vehicle, lane: str, connector: str) -> bool:
         graph = self.graph
         waited_s, vehicle.waited_s = vehicle.waited_s, 0.0
-        if not graph.is_green(lane, self.time_s):
-            return False
         if graph.rules[connector] == "stop" and vehicle.speed_mps > 0.8:
             return False
         ahead = next((other for other in self._by_lane[lane] if other.s_m > vehicle.s_m), None)
@@ -203,9 +208,12 @@ class Traffic:
         if vehicle.claims and not graph.is_connector[here] and vehicle.s_m > vehicle.length_m / 2:
             for connector in list(vehicle.claims):
                 if connector != vehicle.route[1]:
-                    vehicle.claims.discard(connector)
-                    if self._claimed.get(connector) is vehicle:
-                        del self._claimed[connector]
+                    self._give_back(vehicle, connector)
+
+    def _give_back(self, vehicle: Vehicle, connector: str) -> None:
+        vehicle.claims.discard(connector)
+        if self._claimed.get(connector) is vehicle:
+            del self._claimed[connector]
 
     def _extend(self, vehicle: Vehicle) -> None:
         """Keep four lanes of route, wishes first, otherwise at random."""
