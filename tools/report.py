@@ -80,6 +80,7 @@ def read_run(folder: Path) -> Run:
     times = re.findall(r"^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - ", "\n".join(logs), re.MULTILINE)
     machine = re.search(r"INFO - (torch .+?); seed", logs[-1]) if logs else None
     stages = folder / "stages.json"
+    origin = _read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     pictures = sorted((folder / "pictures").glob("iter_*.png"))
     return Run(
         folder=folder,
@@ -90,6 +91,8 @@ def read_run(folder: Path) -> Run:
         monitors=_read_rows(folder / "monitors.jsonl") if (folder / "monitors.jsonl").is_file() else [],
         picture=pictures[-1] if pictures else None,
         stages=_read_stages(stages) if stages.is_file() else None,
+        command=origin.get("command"),
+        commit=origin.get("commit"),
         start=min(times, default=None),
         end=max(times, default=None),
         machine=machine and machine[1],

@@ -20,6 +20,7 @@ from avjepa.engine.data import build_train_loader
 from avjepa.engine.hooks import MonitorHook
 from avjepa.engine.runner import TrainRunner
 from avjepa.errors import ConfigError
+from avjepa.reports.record import origin, write_json
 
 EXAMPLE = """example:
   AVJEPA_NUSCENES=/data/nuscenes python tools/train.py configs/bev_jepa_nuscenes_tiny.py
@@ -59,6 +60,8 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError(f"{work_dir} already holds a run; pass --resume to continue it, or another --work-dir")
     start_processes(args.launcher)
     lock = lock_work_dir(work_dir) if is_main_process() else None
+    if lock is not None:
+        write_json(work_dir / "run.json", origin())
     build_runner(cfg, work_dir, args.resume, args.launcher).train()
     if lock is not None:
         lock.close()

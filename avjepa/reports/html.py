@@ -85,6 +85,7 @@ class Run:
         losses, monitors: rows of loss_curve.jsonl and monitors.jsonl.
         picture: newest file of pictures/.
         stages: seconds by stage, from stages.json.
+        command, commit: that started it last, from run.json.
         start, end, machine: from its logs: "2026/11/21 07:19:31", and what it ran on.
     """
 
@@ -96,6 +97,8 @@ class Run:
     monitors: list[dict]
     picture: Path | None
     stages: dict[str, float] | None
+    command: str | None
+    commit: str | None
     start: str | None
     end: str | None
     machine: str | None
@@ -159,6 +162,8 @@ def _header(run: Run, probe: Probe | None) -> str:
     scenes = {name: setting(run.settings, f"{name}.dataset.scenes") for name in ("train_data", "monitor")}
     facts = {
         "run directory": str(run.folder),
+        "command": run.command,
+        "commit": run.commit,
         "iterations": f"{len(run.losses)} of {run.planned}" if run.planned else f"{len(run.losses)}",
         "trained": f"{run.start} to {run.end}" if run.start else None,
         "on": run.machine,

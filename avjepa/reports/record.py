@@ -38,25 +38,37 @@ def write_record(
         convention: the metric convention, in words.
     """
     record = {
-        "command": " ".join([Path(sys.executable).name, *sys.argv]),
-        "avjepa": avjepa.__version__,
-        "commit": _commit(),
+        **origin(),
         "config": config,
         "checkpoints": {str(checkpoint): file_sha256(checkpoint) for checkpoint in checkpoints},
         "seeds": seeds,
         "split": split,
         "convention": convention,
+        "results": results,
+    }
+    write_json(path, record)
+
+
+def origin() -> dict[str, Any]:
+    """What is running: command, version, commit, hardware."""
+    return {
+        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "avjepa": avjepa.__version__,
+        "commit": _commit(),
         "hardware": {
             "machine": platform.machine(),
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "torch": torch.__version__,
         },
-        "results": results,
     }
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a JSON file by way of a temporary one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(record, indent=2) + "\n")
+    temporary.write_text(json.dumps(data, indent=2) + "\n")
     os.replace(temporary, path)
 
 
