@@ -169,7 +169,8 @@ def next_commands(run: Run, probe: Probe | None, root: str | None) -> list[str]:
             f"python tools/train.py {shlex.quote(config)} --work-dir {folder}{data} --resume",
         ]
     words = str(probe.record.get("command", "")).split() if probe else []
-    probe_config = next((word for word in words if word.endswith(".py") and "config" in word), PROBE_CONFIG)
+    probe_config = next((word for word in words if word.endswith(".py") and "config" in word), None)
+    probe_config = probe_config or run.settings.get("probe_config") or PROBE_CONFIG
     out = shlex.quote(str(run.folder / PROBE_FOLDERS[0]))
     return [
         *commands,

@@ -65,9 +65,10 @@ def main(argv: list[str] | None = None) -> None:
     build_runner(cfg, work_dir, args.resume, args.launcher).train()
     if lock is not None:
         lock.close()
-        print(
-            f"done: {work_dir / 'last.pth'}\nnext: python tools/probe.py configs/probes/occupancy.py {work_dir / 'last.pth'}"
-        )
+        last = work_dir / "last.pth"
+        print(f"done: {last}")
+        if "probe_config" in cfg:
+            print(f"next: python tools/probe.py {cfg.probe_config} {last}")
 
 
 def start_processes(launcher: str) -> None:
