@@ -72,7 +72,8 @@ def parts_of(shape) -> list[Polygon]:
 
 
 def _fill(raster: np.ndarray, shape, value: int) -> None:
-    for polygon in parts_of(shape):
+    """Set the cells of an area; cv2 fills half a cell too far on every side, which would double a line's width."""
+    for polygon in parts_of(shape.buffer(-CELL_M / 2, join_style="mitre")):
         rings = [polygon.exterior, *polygon.interiors]
         contours = [_pixels(np.array(ring.coords)) for ring in rings]
         cv2.fillPoly(raster, contours, int(value), shift=_FIXED_POINT)

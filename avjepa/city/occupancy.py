@@ -23,6 +23,9 @@ VOXEL_M = 0.4
 FREE = 17
 SAMPLE_M = 0.2  # spacing of surface samples
 MASK_SLACK_M = 0.35  # a voxel is seen if a ray ends less than this before its centre
+_R2 = np.array(
+    [0.7548776662466927, 0.5698402909980532]
+)  # steps of a sequence that leaves no holes (Roberts, "R2", 2018)
 
 # Occ3D class of a lidarseg category, where it has one; everything else is 0, "others".
 _CLASSES = {
@@ -44,14 +47,15 @@ class Samples:
 
 
 def sample_surfaces(vertices, faces, labels, rng: np.random.Generator, highest_m: float) -> Samples:
-    """Points SAMPLE_M apart or less on triangles (m, 3), below a height."""
+    """Points evenly spread over triangles (m, 3), about SAMPLE_M apart, below a height."""
     corners = vertices[faces].astype(np.float64)
     low = corners[:, :, 2].min(1) < highest_m
     corners, labels = corners[low], labels[low]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
     count = np.ceil(area / SAMPLE_M**2).astype(np.int64) + 1
     face = np.repeat(np.arange(len(corners)), count)
-    a, b = rng.random((2, len(face)))
+    number = np.arange(len(face)) - (np.cumsum(count) - count)[face]
+    a, b = (rng.random((2, len(corners)))[:, face] + number * _R2[:, None]) % 1
     over = a + b > 1
     a, b = np.where(over, 1 - a, a)[:, None], np.where(over, 1 - b, b)[:, None]
     xyz = corners[face, 0] * (1 - a - b) + corners[face, 1] * a + corners[face, 2] * b

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from shapely.geometry import LineString, Polygon
+from shapely.ops import unary_union
 
 from avjepa.city.ground import parts_of
 from avjepa.city.lane_graph import LaneGraph
@@ -42,14 +43,14 @@ class Crosser:
     Attributes:
         crosswalk: token.
         start, end: (2,) points on either walkway.
-        lanes: (lane, arc length) that the crosswalk lies on.
+        lanes: lanes that the crosswalk lies on, each with the arc length where it begins.
         wait_s: time until the next try.
     """
 
     crosswalk: str
     start: np.ndarray
     end: np.ndarray
-    lanes: list[tuple[str, float]]
+    lanes: dict[str, float]
     pace_mps: float
     wait_s: float
     walked_m: float = 0.0
@@ -83,9 +84,9 @@ class Crosser:
 
 
 def walkway_lines(road_map: RoadMap, kerb_side_m: float) -> list[LineString]:
-    """Closed lines along all kerbs, on the walkway side."""
-    lines = []
-    for polygon in parts_of(road_map.drivable.buffer(kerb_side_m)):
+    """Closed lines along all kerbs, on the walkway side; none on islands."""
+    lines, islands = [], [area.polygon for area in road_map.islands.values()]
+    for polygon in parts_of(unary_union([road_map.drivable, *islands]).buffer(kerb_side_m)):
         for ring in (polygon.exterior, *polygon.interiors):
             if ring.length > 60:
                 lines.append(LineString(ring.coords))
@@ -110,7 +111,7 @@ def add_people(
         elif kind < 0.66:
             crosswalk = crosswalks[int(rng.integers(len(crosswalks)))]
             start, end = _crosswalk_ends(crosswalk.polygon, rng)
-            lanes = [(t, s) for t, found in graph.crossings.items() for s, token in found if token == crosswalk.token]
+            lanes = {t: s for t, found in graph.crossings.items() for s, token in found if token == crosswalk.token}
             crossers.append(Crosser(crosswalk.token, start, end, lanes, abs(pace), float(rng.uniform(0, 25))))
         else:
             point = line.interpolate(float(rng.uniform(0, line.length)))

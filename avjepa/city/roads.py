@@ -146,7 +146,8 @@ def _crosswalks(plan: TownPlan, shapes: list[StreetShape], seed: int) -> dict[st
                 at_end = shape.end_m - CROSSWALK_M[1]
                 add(f"{street.name}-crosswalk-{end}", shape, at_begin if end == "a" else at_end)
         if street.crossing:
-            add(f"{street.name}-crosswalk-mid", shape, (shape.begin_m + shape.end_m) / 2)
+            beside_m = DRIVEWAY_M if street.car_park else 0.0  # the driveway takes the very middle
+            add(f"{street.name}-crosswalk-mid", shape, (shape.begin_m + shape.end_m) / 2 + beside_m)
     return crosswalks
 
 

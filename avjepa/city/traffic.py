@@ -19,7 +19,7 @@ HEADWAY_S, STANDSTILL_M = 1.2, 2.2
 LOOK_AHEAD_M = 45.0
 CLAIM_M = {"signals": 22.0, "yield": 14.0, "stop": 2.5, "ring": 1e9}  # where a driver decides whether to go
 EXIT_ROOM_M = 9.0
-PATIENCE_S = 4.0  # who has waited so much longer goes first
+PATIENCE_S = 4.0  # who has stood so much longer goes first
 
 
 @dataclass(eq=False)
@@ -33,7 +33,8 @@ class Vehicle:
         right_m: how far right of the lane's middle it keeps.
         wishes: turns to take at the next junctions, if there is a choice.
         claims: connectors that it may use.
-        waited_s: how long others on crossing ways have kept it at its stop bar.
+        stood_s: how long it has been standing.
+        is_held_up: others on crossing ways, and nothing else, keep it from entering a junction.
     """
 
     kind: str
@@ -45,7 +46,8 @@ class Vehicle:
     speed_mps: float
     wishes: list[str] = field(default_factory=list)
     claims: set[str] = field(default_factory=set)
-    waited_s: float = 0.0
+    stood_s: float = 0.0
+    is_held_up: bool = False
     max_speed_mps: float = 30.0
 
 
@@ -83,6 +85,7 @@ class Traffic:
             speed = max(vehicle.speed_mps + acceleration * STEP_S, 0.0)
             vehicle.s_m += (vehicle.speed_mps + speed) / 2 * STEP_S
             vehicle.speed_mps = speed
+            vehicle.stood_s = vehicle.stood_s + STEP_S if speed < 0.1 else 0.0
             self._advance(vehicle)
         self.time_s += STEP_S
 
@@ -94,14 +97,17 @@ class Traffic:
             rows.append((x + vehicle.right_m * np.sin(yaw), y - vehicle.right_m * np.cos(yaw), yaw, vehicle.speed_mps))
         return np.array(rows).reshape(-1, 4)
 
-    def near_crosswalk(self, lanes: list[tuple[str, float]], margin_s: float) -> bool:
-        """Whether a vehicle will be at one of these (lane, arc length) within the margin and cannot well stop."""
-        for lane, s_m in lanes:
-            for vehicle in self.vehicles:
-                if vehicle.route[0] == lane:
-                    gap = s_m - vehicle.s_m - vehicle.length_m / 2
-                    if -vehicle.length_m - 4 < gap < max(vehicle.speed_mps * margin_s, 0.0):
-                        return True
+    def near_crosswalk(self, lanes: dict[str, float], margin_s: float) -> bool:
+        """Whether a vehicle is about to cross at one of these arc lengths, or has waited there so long that it goes first."""
+        for vehicle in self.vehicles:
+            gap = -vehicle.s_m - vehicle.length_m / 2
+            for lane in vehicle.route[:3]:
+                if lane in lanes and -vehicle.length_m - 4 < gap + lanes[lane] < vehicle.speed_mps * margin_s:
+                    return True
+                waits_long = vehicle.stood_s > PATIENCE_S and self.graph.is_green(vehicle.route[0], self.time_s)
+                if lane in lanes and waits_long and 0 < gap + lanes[lane] < 8:
+                    return True
+                gap += self.graph.lengths_m[lane]
         return False
 
     def _acceleration(self, vehicle: Vehicle, busy: set[str]) -> float:
@@ -154,6 +160,7 @@ class Traffic:
             if is_open or gap < vehicle.speed_mps**2 / (2 * COMFORTABLE_BRAKING):
                 return None
             self._give_back(vehicle, following)
+        vehicle.is_held_up = False
         if gap > LOOK_AHEAD_M:
             return None
         if is_open and gap < CLAIM_M[graph.rules[following]] and self._may_enter(vehicle, lane, following):
@@ -164,7 +171,6 @@ class Traffic:
 
     def _may_enter(self, vehicle: Vehicle, lane: str, connector: str) -> bool:
         graph = self.graph
-        waited_s, vehicle.waited_s = vehicle.waited_s, 0.0
         if graph.rules[connector] == "stop" and vehicle.speed_mps > 0.8:
             return False
         ahead = next((other for other in self._by_lane[lane] if other.s_m > vehicle.s_m), None)
@@ -179,11 +185,11 @@ class Traffic:
         if not (first is None or first.s_m - first.length_m / 2 > room or first.speed_mps > 2.0):
             return False
         crossing = graph.conflicts[connector]
-        before = (v for v in self.vehicles if v.waited_s > waited_s + PATIENCE_S and v.route[1] in crossing)
-        if any(way in self._claimed for way in crossing) or any(before):
-            vehicle.waited_s = waited_s + STEP_S
-            return False
-        return True
+        vehicle.is_held_up = any(way in self._claimed for way in crossing) or any(
+            other.is_held_up and other.stood_s > vehicle.stood_s + PATIENCE_S and other.route[1] in crossing
+            for other in self.vehicles
+        )
+        return not vehicle.is_held_up
 
     def _crosswalk_gap(self, vehicle: Vehicle, busy: set[str]) -> float | None:
         """Distance to the next crosswalk with people on it, if the vehicle can still stop."""

@@ -1,0 +1,369 @@
+"""Drivers: following, stopping, waiting for each other; and a minute of both towns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from shapely import contains_xy, points, polygons, prepare
+from shapely.ops import unary_union
+from shapely.strtree import STRtree
+
+from avjepa.city.actors import Closure
+from avjepa.city.lane_graph import ALL_RED_S, CLEARANCE_M, GREEN_S, build_lane_graph
+from avjepa.city.people import add_people
+from avjepa.city.roads import build_town
+from avjepa.city.simulation import JOIN_S, WARM_UP_S, _join_ego, _traffic, _trailed, simulate
+from avjepa.city.traffic import MAX_ACCELERATION, STANDSTILL_M, STEP_S, Traffic, Vehicle
+from avjepa.city.world import load_town
+from tests.city.hand_made import make_road_map
+
+BAR_M = 74.5  # arc length of the stop bar of west-in-0
+WIDTHS_M = {"car": 1.85, "truck": 2.5, "bus": 2.7, "motorcycle": 0.75, "bicycle": 0.6, "ego": 1.73}
+
+
+def hand_made_graph():
+    """The hand-made junction; whoever leaves the town comes in again."""
+    road_map = make_road_map()
+    lanes = {t: replace(lane, successors=lane.successors or ("east-in",)) for t, lane in road_map.lanes.items()}
+    return build_lane_graph(replace(road_map, lanes=lanes))
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return hand_made_graph()
+
+
+def vehicle(lane, s_m, speed_mps=8.0, wishes=(), length_m=4.8, **more):
+    return Vehicle("car", length_m, 1.0, 0.0, [lane], s_m, speed_mps, list(wishes), **more)
+
+
+def start(graph, *vehicles, time_s=0.0):
+    return Traffic(graph, list(vehicles), np.random.default_rng(0), time_s)
+
+
+def run(traffic, seconds, busy=frozenset()):
+    """Step on, and yield after every step."""
+    for _ in range(round(seconds / STEP_S)):
+        traffic.step(set(busy))
+        yield
+
+
+def front(vehicle):
+    return vehicle.s_m + vehicle.length_m / 2
+
+
+def test_the_graph_of_the_hand_made_town(graph):
+    assert graph.stops_m["west-in-0"] == pytest.approx(BAR_M)
+    assert graph.crossings["west-in-0"] == ((pytest.approx(76.0), "zebra"),)
+    assert graph.crossings["west-out"] == ((pytest.approx(1.0), "zebra"),)
+    assert graph.conflicts["left"] == {"back"}
+    assert graph.conflicts["ahead"] == {"merge"}
+    assert graph.conflicts["right"] == {"back"}
+    assert graph.rules["left"] == "signals"
+    assert graph.rules["right"] == "yield"
+    np.testing.assert_allclose(graph.pose("west-in-0", 30.1), [40.1, 58.25, 0])
+    np.testing.assert_allclose(graph.pose("west-in-0", 1e9)[:1], [90.25], atol=0.26)
+
+
+def test_a_signal_is_green_for_its_time_and_never_with_the_crossing_one():
+    road_map = build_town("minicity-b", 0)
+    graph = build_lane_graph(road_map)
+    times = np.arange(0, 100, 0.5)
+    assert len(graph.green_phase) >= 6
+    for light in road_map.traffic_lights.values():
+        for other in road_map.traffic_lights.values():
+            if light.junction == other.junction and abs(np.sin(light.yaw_rad - other.yaw_rad)) > 0.8:
+                greens = [[graph.is_green(one.lanes[0], t) for t in times] for one in (light, other)]
+                assert not np.logical_and(*greens).any()
+                assert np.mean(greens, 1) == pytest.approx(GREEN_S / (GREEN_S + ALL_RED_S) / 2, abs=0.05)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_follower_stops_behind_a_standing_leader(graph, seed):
+    rng = np.random.default_rng(seed)
+    lengths = rng.uniform(1.8, 12, 2)
+    leader = vehicle("west-in-0", BAR_M - 1 - lengths[0] / 2, 0.0, length_m=lengths[0])
+    follower = vehicle("west-in-0", rng.uniform(0, 25), rng.uniform(0, 12), length_m=lengths[1])
+    traffic = start(graph, leader, follower)
+    gaps = []
+    for _ in run(traffic, 60, {"zebra"}):  # somebody stays on the crosswalk before the leader
+        gaps.append(leader.s_m - follower.s_m - lengths.sum() / 2)
+    assert min(gaps) > 0.8 * STANDSTILL_M
+    assert gaps[-1] == pytest.approx(STANDSTILL_M, abs=0.3)
+    assert follower.speed_mps < 0.1
+
+
+def test_a_free_driver_reaches_the_limit_and_keeps_it(graph):
+    driver = vehicle("east-in", 0.0, 0.0)
+    traffic, speeds = start(graph, driver), []
+    for _ in run(traffic, 7):
+        speeds.append(driver.speed_mps)
+    assert max(np.diff(speeds)) <= MAX_ACCELERATION * STEP_S + 1e-9
+    slow = vehicle("east-in", 0.0, 0.0, max_speed_mps=4.0)
+    for _ in run(start(graph, slow), 10):
+        assert slow.speed_mps <= 4.0
+    assert slow.speed_mps > 3.8
+    assert speeds[-1] > 6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_vehicle_stops_at_the_bar_of_a_red_signal_and_goes_at_green(graph, seed):
+    rng = np.random.default_rng(seed)
+    driver = vehicle("west-in-0", rng.uniform(0, 40), rng.uniform(0, 12), ["ahead"])
+    traffic = start(graph, driver, time_s=GREEN_S)
+    for _ in run(traffic, GREEN_S + 2 * ALL_RED_S - 0.2):
+        assert front(driver) < BAR_M
+    assert driver.speed_mps < 0.1
+    assert front(driver) == pytest.approx(BAR_M, abs=1.0)
+    for _ in run(traffic, 8):
+        pass
+    assert driver.route[0] != "west-in-0"
+
+
+def test_a_vehicle_passes_a_green_signal_without_stopping(graph):
+    driver = vehicle("west-in-0", 20.0, 10.0, ["ahead"])
+    assert min(driver.speed_mps for _ in run(start(graph, driver), 7)) > 7
+    assert driver.route[0] == "ahead"
+
+
+def test_who_was_held_up_at_green_does_not_go_at_red(graph):
+    driver = vehicle("west-in-0", 40.0, 8.0, ["ahead"])
+    traffic = start(graph, driver)
+    for _ in run(traffic, GREEN_S + 0.5, {"zebra"}):
+        pass
+    for _ in run(traffic, GREEN_S + 2 * ALL_RED_S - 1):
+        assert front(driver) < BAR_M
+    for _ in run(traffic, 8):
+        pass
+    assert driver.route[0] != "west-in-0"
+
+
+def test_a_vehicle_waits_before_a_crosswalk_with_people_and_goes_on_after_them(graph):
+    driver = vehicle("east-in", 30.0, 8.0)  # the crosswalk lies behind the junction, at its exit
+    traffic = start(graph, driver)
+    for _ in run(traffic, 25, {"zebra"}):
+        assert driver.route[0] != "west-out"
+    assert driver.route[0] == "back"
+    assert 0 < graph.lengths_m["back"] + 1.0 - front(driver) < 2.5
+    for _ in run(traffic, 10):
+        pass
+    assert driver.route[0] == "west-out"
+
+
+def test_who_cannot_stop_any_more_drives_on(graph):
+    driver = vehicle("back", 14.0, 9.0)  # 4.6 m before the crosswalk
+    traffic = start(graph, driver)
+    speeds = [driver.speed_mps for _ in run(traffic, 3, {"zebra"})]
+    assert min(speeds) > 7
+
+
+def test_a_braking_driver_stays_within_what_brakes_can_do(graph):
+    driver = vehicle("west-in-0", 55.0, 12.0)
+    speeds = [12.0] + [driver.speed_mps for _ in run(start(graph, driver, time_s=GREEN_S), 5)]
+    assert min(np.diff(speeds)) >= -6.0 * STEP_S - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_crossing_vehicles_use_the_junction_one_after_the_other(graph, seed):
+    rng = np.random.default_rng(seed)
+    vehicles = [
+        vehicle("west-in-0", rng.uniform(30, 50), 8.0, ["left"]),
+        vehicle("east-in", rng.uniform(10, 50), 8.0),
+        vehicle("north-in", rng.uniform(5, 25), 6.0),
+        vehicle("east-in", 0.0, 8.0),
+    ]
+    traffic, used = start(graph, *vehicles), set()
+    for _ in run(traffic, 45):
+        inside = {v.route[0] for v in vehicles if graph.is_connector[v.route[0]]}
+        used |= inside
+        assert not any(graph.conflicts[way] & inside for way in inside)
+    assert used >= {"left", "back", "right"}
+
+
+def test_a_leader_that_turns_off_is_seen_until_its_rear_has_left(graph):
+    """A long bus waits on its turn to the left; who goes straight on from the same lane must not drive into its rear."""
+    bus = vehicle("left", 4.0, 0.0, length_m=12.0, max_speed_mps=0.0)
+    driver = vehicle("west-in-0", 40.0, 8.0, ["ahead"])
+    traffic = start(graph, bus, driver)
+    for _ in run(traffic, 8):
+        bus.s_m, bus.speed_mps = 4.0, 0.0
+        assert front(driver) < graph.lengths_m["west-in-0"] + bus.s_m - bus.length_m / 2 or driver.route[0] != "ahead"
+    assert driver.route[0] == "west-in-0"
+
+
+def test_ways_that_part_or_join_are_beside_each_other_only_near_that_point():
+    graph = build_lane_graph(build_town("minicity-a", 0))
+    checked = 0
+    for token, found in graph.beside.items():
+        for begin_m, end_m, other, shift_m in found:
+            s_m = np.linspace(begin_m + 0.3, end_m - 0.3, 5)
+            here = np.array([graph.pose(token, s)[:2] for s in s_m])
+            distance = np.linalg.norm(here[:, None] - graph.tables[other][None, :, :2], axis=2).min(1)
+            assert distance.max() < CLEARANCE_M + 0.3, (token, other)
+            is_start, is_end = begin_m == 0 and shift_m == 0, end_m == graph.lengths_m[token]
+            assert is_start or is_end, (token, other)
+            checked += 1
+    assert checked > 50
+
+
+@dataclass
+class Minute:
+    """A minute of a town: routes (lane, next, arc length, claims) and poses of every step."""
+
+    road_map: object
+    graph: object
+    vehicles: list
+    states: list
+    poses: np.ndarray
+    busy: list
+    times: list
+    crossers: list
+
+
+@pytest.fixture(scope="module", params=[("minicity-a", 1), ("minicity-b", 0)], ids=str)
+def minute(request):
+    town, seed = request.param
+    road_map = build_town(town, seed)
+    graph, rng = build_lane_graph(road_map), np.random.default_rng([seed, 5])
+    vehicles = _traffic(graph, set(), rng)
+    _, crossers, _ = add_people(road_map, graph, 84, rng)
+    traffic = Traffic(graph, vehicles, rng, -WARM_UP_S - JOIN_S)
+    states, poses, busy, times, walks = [], [], [], [], []
+    for step in range(round((WARM_UP_S + 60) / STEP_S)):
+        people = {crosser.crosswalk for crosser in crossers if crosser.is_on_road}
+        if step == round(WARM_UP_S / STEP_S):
+            _join_ego(traffic, graph, f"{town}-s00", set(), rng)
+        if step >= round(WARM_UP_S / STEP_S):
+            poses.append(traffic.poses())
+            states.append([(v.route[0], v.route[1], v.s_m, frozenset(v.claims)) for v in traffic.vehicles])
+            busy.append(people)
+            times.append(traffic.time_s)
+            walks.append([(*crosser.pose(), crosser.is_on_road) for crosser in crossers])
+        traffic.step(people)
+        for crosser in crossers:
+            crosser.step(traffic)
+    return Minute(road_map, graph, traffic.vehicles, states, np.stack(poses), busy, times, walks)
+
+
+def boxes(minute, every=5):
+    """Corners (steps, vehicles, 4, 2) of the vehicles' boxes, a little smaller than they are."""
+    tracks = np.stack(
+        [_trailed(minute.poses[:, i], 0.3 * v.length_m)[::every] for i, v in enumerate(minute.vehicles)], 1
+    )
+    half = np.array([(0.98 * v.length_m, WIDTHS_M[v.kind]) for v in minute.vehicles]) / 2
+    corners = half[None, :, None] * np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
+    forward = np.stack([np.cos(tracks[..., 2]), np.sin(tracks[..., 2])], -1)[:, :, None]
+    left = forward[..., ::-1] * [-1, 1]
+    return tracks[:, :, None, :2] + corners[..., :1] * forward + corners[..., 1:] * left
+
+
+def test_vehicles_hardly_ever_touch(minute):
+    """Long vehicles swing out in tight turns, so that a few boxes brush each other; none drives through another."""
+    overlaps, pairs = Counter(), 0
+    for frame in boxes(minute):
+        shapes = polygons(frame)
+        pairs += len(STRtree(shapes).query(shapes, "dwithin", 3.0)[0]) // 2
+        for one, other in zip(*STRtree(shapes).query(shapes, "intersects"), strict=True):
+            if one < other:
+                share = shapes[one].intersection(shapes[other]).area / min(shapes[one].area, shapes[other].area)
+                overlaps[int(one), int(other)] = max(overlaps[int(one), int(other)], share)
+    assert pairs > 1000
+    assert sum(share > 0.02 for share in overlaps.values()) <= 4
+    assert max(overlaps.values(), default=0) < 0.6
+
+
+def test_vehicles_stay_on_the_road(minute):
+    """Only long ones cut corners."""
+    drivable = minute.road_map.drivable.buffer(0.1)
+    prepare(drivable)
+    outside = np.array([[not drivable.contains(shape) for shape in polygons(frame)] for frame in boxes(minute)])
+    is_long = np.array([v.length_m > 6 for v in minute.vehicles])
+    assert not outside[:, ~is_long].any()
+    assert outside.mean() < 0.01
+
+
+def test_no_two_vehicles_are_on_crossing_ways(minute):
+    graph, together = minute.graph, 0
+    for frame in minute.states:
+        inside = {lane for lane, *_ in frame if graph.is_connector[lane]}
+        together += len(inside) > 1
+        for lane in inside:
+            assert not graph.conflicts[lane] & inside, lane
+    assert together > 100
+
+
+def test_nobody_enters_a_junction_at_red(minute):
+    graph, entered = minute.graph, 0
+    for before, after, time_s in zip(minute.states, minute.states[1:], minute.times, strict=False):
+        for i, (lane, following, *_) in enumerate(before):
+            if after[i][0] == following and lane in graph.green_phase:
+                entered += 1
+                late_s = time_s - graph.green_phase[lane] * (GREEN_S + ALL_RED_S)
+                late_s = late_s % (2 * (GREEN_S + ALL_RED_S)) - GREEN_S
+                assert late_s < 4.0, (lane, time_s)  # 22 m of bar and mouth lie between the decision and the junction
+    assert entered > 10
+
+
+def test_only_the_first_of_a_queue_may_enter(minute):
+    for frame in minute.states:
+        lanes = {}
+        for lane, following, s_m, claims in frame:
+            lanes.setdefault(lane, []).append((s_m, following in claims))
+        for lane, queue in lanes.items():
+            if not minute.graph.is_connector[lane]:
+                goes = [has_claim for _, has_claim in sorted(queue, reverse=True)]
+                assert goes == sorted(goes, reverse=True), lane
+
+
+def test_nobody_stands_for_long_without_a_reason(minute):
+    """A reason is a vehicle close ahead, a red signal, or people on the crosswalk before the junction."""
+    graph, waited, longest = minute.graph, Counter(), 0.0
+    for frame, poses, people, time_s in zip(minute.states, minute.poses, minute.busy, minute.times, strict=True):
+        for i, (lane, following, s_m, _) in enumerate(frame):
+            here = minute.vehicles[i].length_m / 2 + s_m
+            ahead = [s for other, _, s, _ in frame if other in (lane, following) and (other != lane or s > s_m)]
+            is_near = any(other in people for s, other in graph.crossings[lane] if s > here - 1)
+            is_near |= any(other in people for way in graph.successors[following] for _, other in graph.crossings[way])
+            has_reason = ahead or is_near or not graph.is_green(lane, time_s)
+            waited[i] = 0 if poses[i, 3] > 0.1 else waited[i] + (0 if has_reason else STEP_S)
+            longest = max(longest, waited[i])
+    assert longest < 25
+    standing = minute.poses[:, :, 3] < 0.1
+    assert 0.02 < standing.mean() < 0.5
+    assert (standing[-100:].all(0)).mean() < 0.4  # no gridlock at the end
+
+
+def test_vehicles_move_as_fast_as_they_say(minute):
+    moved = np.hypot(*np.diff(minute.poses[..., :2], axis=0).transpose(2, 0, 1)) / STEP_S
+    said = (minute.poses[1:, :, 3] + minute.poses[:-1, :, 3]) / 2
+    # A vehicle right of the middle of its lane takes a longer or shorter way round a bend.
+    assert np.quantile(np.abs(moved - said), 0.99) < 0.6
+    assert np.abs(moved - said).max() < 5
+    assert said.max() < 15
+
+
+def test_drivers_and_people_do_not_meet(minute):
+    for frame, walks in zip(boxes(minute), minute.crossers[::5], strict=True):
+        spots = points(np.array(walks)[:, :2])
+        touching = STRtree(polygons(frame)).query(spots, "dwithin", 0.15)
+        assert len(touching[0]) == 0
+
+
+def test_closed_lanes_are_not_driven_on():
+    town = load_town("minicity-a", 0)
+    closures = (Closure("minicity-a-s00-ab0", 20.0, 60.0), Closure("minicity-a-s03-ab0", 10.0, 40.0))
+    simulation = simulate(town, "minicity-a-s00", 15.0, closures, np.random.default_rng(2))
+    moving = [actor.track for actor in simulation.actors if len(actor.track) > 1 and actor.family != "pedestrian"]
+    places = np.concatenate([track[::5, :2] for track in [*moving, simulation.ego]])
+    barriers = [actor for actor in simulation.actors if actor.category == "movable_object.barrier"]
+    for closure in closures:
+        closed, open_lane = (town.road_map.lanes[closure.lane[:-1] + number].polygon.buffer(-1.0) for number in "01")
+        assert not contains_xy(closed, places).any()
+        standing = [contains_xy(closed, *actor.track[0, :2]) for actor in barriers]
+        assert sum(standing) == 3
+        assert not contains_xy(open_lane, np.array([actor.track[0, :2] for actor in barriers])).any()
+    lanes = unary_union([lane.polygon for lane in town.road_map.lanes.values()])
+    assert contains_xy(lanes, places).mean() > 0.99
