@@ -89,9 +89,12 @@ def _settings(args: argparse.Namespace) -> CitySettings:
     """
     try:
         width, height = (int(part) for part in args.image_size.lower().split("x"))
+    except ValueError as error:
+        raise ConfigError(f"--image-size {args.image_size}: want WIDTHxHEIGHT, such as 352x198") from error
+    try:
         towns = town_names(args.town.upper())
     except ValueError as error:
-        raise ConfigError(f"--image-size {args.image_size} or --town {args.town}: {error}") from error
+        raise ConfigError(f"--town {args.town}: {error}") from error
     if not (16 <= width <= 4096 and 16 <= height <= 4096):
         raise ConfigError(f"--image-size {args.image_size}: want 16 to 4096 pixels each way")
     if args.scenes < 1 or args.workers < 1 or not 1.0 <= args.seconds <= 60.0:

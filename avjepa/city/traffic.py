@@ -62,7 +62,6 @@ class Traffic:
 
     def __init__(self, graph: LaneGraph, vehicles: list[Vehicle], rng: np.random.Generator, time_s: float) -> None:
         self.graph, self.vehicles, self.rng, self.time_s = graph, vehicles, rng, time_s
-        self._claimed: dict[str, Vehicle] = {}
         for vehicle in vehicles:
             self._extend(vehicle)
 
@@ -70,7 +69,6 @@ class Traffic:
         """Take away the vehicles around a place."""
         gone = [v for v in self.vehicles if v.route[0] == lane and abs(v.s_m - s_m) < within_m]
         self.vehicles = [vehicle for vehicle in self.vehicles if vehicle not in gone]
-        self._claimed = {token: vehicle for token, vehicle in self._claimed.items() if vehicle not in gone}
 
     def join(self, vehicle: Vehicle) -> None:
         """Add a vehicle; it comes last in :meth:`poses`."""
@@ -159,13 +157,12 @@ class Traffic:
         if following in vehicle.claims:
             if is_open or gap < vehicle.speed_mps**2 / (2 * COMFORTABLE_BRAKING):
                 return None
-            self._give_back(vehicle, following)
+            vehicle.claims.discard(following)
         vehicle.is_held_up = False
         if gap > LOOK_AHEAD_M:
             return None
         if is_open and gap < CLAIM_M[graph.rules[following]] and self._may_enter(vehicle, lane, following):
             vehicle.claims.add(following)
-            self._claimed[following] = vehicle
             return None
         return max(gap, 0.05)
 
@@ -185,8 +182,9 @@ class Traffic:
         if not (first is None or first.s_m - first.length_m / 2 > room or first.speed_mps > 2.0):
             return False
         crossing = graph.conflicts[connector]
-        vehicle.is_held_up = any(way in self._claimed for way in crossing) or any(
-            other.is_held_up and other.stood_s > vehicle.stood_s + PATIENCE_S and other.route[1] in crossing
+        vehicle.is_held_up = any(
+            not crossing.isdisjoint(other.claims)
+            or (other.is_held_up and other.stood_s > vehicle.stood_s + PATIENCE_S and other.route[1] in crossing)
             for other in self.vehicles
         )
         return not vehicle.is_held_up
@@ -212,14 +210,7 @@ class Traffic:
             self._extend(vehicle)
         here = vehicle.route[0]
         if vehicle.claims and not graph.is_connector[here] and vehicle.s_m > vehicle.length_m / 2:
-            for connector in list(vehicle.claims):
-                if connector != vehicle.route[1]:
-                    self._give_back(vehicle, connector)
-
-    def _give_back(self, vehicle: Vehicle, connector: str) -> None:
-        vehicle.claims.discard(connector)
-        if self._claimed.get(connector) is vehicle:
-            del self._claimed[connector]
+            vehicle.claims &= {vehicle.route[1]}
 
     def _extend(self, vehicle: Vehicle) -> None:
         """Keep four lanes of route, wishes first, otherwise at random."""

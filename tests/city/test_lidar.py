@@ -138,6 +138,23 @@ def test_standing_poles_come_out_where_they_stand_although_the_ego_drives_and_tu
     assert seen == len(poles)
 
 
+@pytest.mark.parametrize(("side", "age_s"), [(1, 0.075), (-1, 0.025)])
+def test_a_ray_leaves_from_where_the_sensor_was(side, age_s):
+    """Towards a wall across the way, 30 m from the sensor when the turn ends."""
+    wall = (
+        cube((0.4, 90.0, 9.0), material=Material.REFLECTOR).moved(pose(at(side * 30.2 + LIDAR_XYZ_M[0], 0))),
+        "static.manmade",
+    )
+
+    def straight(times_s):
+        return np.stack([pose(at(20.0 * (t - END_US * 1e-6), 0)) for t in np.atleast_1d(times_s)])
+
+    sweep = turn(make_world(flat_town(wall)), ego=straight)
+    column = round((1 - age_s / 0.1) * COLUMNS)
+    level = np.argmin(np.abs(np.linspace(*ELEVATION_DEG, BEAMS)))
+    assert sweep.seen_m[column, level] == pytest.approx(30 + side * 20.0 * age_s, abs=0.03)
+
+
 @pytest.mark.parametrize(("direction", "share"), [(0.0, 0.25), (-np.pi / 2, 0.5), (np.pi, 0.75)])
 def test_a_moving_box_is_where_it_was_when_the_beam_met_it(direction, share):
     """Its points lie behind its place at the end of the turn by speed times age."""

@@ -92,8 +92,8 @@ def test_a_turn_across_the_back_takes_the_short_way():
     plate = box((0, 0, 1), (6.0, 0.1, 2.0), (1, 2, 3))
     movers = Movers([plate], 50.0)
     movers.place(np.array([[10.0, 0, 0, np.pi / 2 + np.pi - 0.05]]), np.array([[10.0, 0, 0, -np.pi / 2 + 0.05]]))
-    origins, directions = (np.tile(np.array(v, np.float32), (3, 1)) for v in ((0, 0, 1), (1, 0, 0)))
-    distance, *_ = movers.cast(origins, directions, np.array([0.0, 0.5, 1.0]))
+    origins, directions = (np.tile(np.array(v, np.float32), (4, 1)) for v in ((0, 0, 1), (1, 0, 0)))
+    distance, *_ = movers.cast(origins, directions, np.array([0.0, 0.25, 0.5, 1.0]))
     np.testing.assert_allclose(distance, 10 - 0.05, atol=0.01)
 
 

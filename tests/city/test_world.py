@@ -44,6 +44,22 @@ def test_a_thing_before_the_wall_is_met_first_whether_it_may_move_or_not(is_park
     np.testing.assert_allclose(hits.normal[0], [-np.cos(0.3), -np.sin(0.3), 0], atol=1e-5)
 
 
+def test_a_thing_behind_the_wall_is_hidden():
+    world = make_world(flat_town(WALL), (cube((2, 2, 3)), "vehicle.truck"))
+    world.place(at(50, 0)[None])
+    hits = rays(world, [[1, 0, 0]])
+    assert hits.thing[0] == SCENERY
+    assert hits.distance_m[0] == pytest.approx(39.5, abs=1e-4)
+
+
+def test_normals_point_towards_the_origin_of_the_ray_on_back_faces_too():
+    world = make_world(flat_town(WALL))
+    origin = np.array([[*at(40, 0)[:2], 2.0]])
+    for direction in ([1, 0, 0], [-1, 0, 0], [0, 0, 1]):
+        hits = world.cast(origin, np.array([direction], float))
+        np.testing.assert_allclose(hits.normal[0], -np.array(direction), atol=1e-6)
+
+
 def test_things_keep_their_numbers_when_parked_and_moving_ones_alternate():
     states = np.stack([at(10, -6), at(10, 0), at(10, 6), at(10, 12)])
     standing = np.stack([pose(s) for s in states])
