@@ -21,6 +21,7 @@ from typing import TextIO
 import cv2
 import numpy as np
 from shapely.geometry import Point
+from threadpoolctl import threadpool_limits
 
 from avjepa.city.actors import Closure
 from avjepa.city.can_bus import write_can_bus
@@ -150,9 +151,10 @@ def _record_all(partial: Path, settings, plans, changes, workers: int, report) -
     total = len(plans) + 1
     report("maps and drives", total - len(jobs), total)
     if workers == 1:
-        for done, (function, *args) in enumerate(jobs, total - len(jobs) + 1):
-            function(*args)
-            report("maps and drives", done, total)
+        with threadpool_limits(1):
+            for done, (function, *args) in enumerate(jobs, total - len(jobs) + 1):
+                function(*args)
+                report("maps and drives", done, total)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
         futures = [pool.submit(*job) for job in jobs]
@@ -162,7 +164,11 @@ def _record_all(partial: Path, settings, plans, changes, workers: int, report) -
 
 
 def _start_worker() -> None:
-    """One thread a worker, and no worker outlives a killed parent: it would write into the next run's folder."""
+    """No worker outlives a killed parent: it would write into the next run's folder.
+
+    One thread a worker: the matrices are small, and threads of NumPy's BLAS would spin on the cores of other workers.
+    """
+    threadpool_limits(1)
     cv2.setNumThreads(1)
 
     def follow_parent() -> None:
