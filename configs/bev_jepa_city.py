@@ -10,7 +10,7 @@ with read_base():
 
 data_root = "data/city"  # or $AVJEPA_CITY, or tools/train.py --data
 data_root_variable = "AVJEPA_CITY"
-probe_config = "configs/probes/occupancy_city.py"
+probe_config = "configs/probes/bev_occupancy_city.py"
 for dataset in (train_data.dataset, monitor.dataset):
     dataset.update(root=data_root)
 train_data.dataset.update(scenes=("train",))

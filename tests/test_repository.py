@@ -23,9 +23,9 @@ TOP_LEVEL = {
 }
 MAX_LINES = 400
 
-# What each part of avjepa may import from avjepa. `conventions` and `errors` are open to all.
+# What each part of avjepa may import from avjepa. `conventions`, `errors` and `files` are open to all.
 ORDER = ("geometry", "sensors", "bev", "jepa", "probes", "mapping", "reports")
-COMMON = {"conventions", "errors"}
+COMMON = {"conventions", "errors", "files"}
 MAY_IMPORT = {
     **{part: {*ORDER[: i + 1]} | COMMON for i, part in enumerate(ORDER)},
     "city": {"city", "geometry"} | COMMON,

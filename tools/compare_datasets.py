@@ -99,6 +99,8 @@ def main(argv: list[str] | None = None) -> None:
             }
             for name, reader, numbers in zip(names, readers, both, strict=True)
         },
+        task="compare_datasets",
+        columns={},
         convention=CONVENTION,
     )
     print("\nwritten:", *(args.out / name for name in ("comparison.json", "comparison.png", "samples.png")))

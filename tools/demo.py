@@ -1,4 +1,4 @@
-"""The whole way in one go: generate a mini city, pretrain on it, probe what was learned, write an HTML report."""
+"""The whole way in one go: generate a mini city, pretrain on it, probe what was learned by every task, write an HTML report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ EXAMPLE = """example:
   python tools/demo.py                       # what `make demo` runs: 10 to 15 minutes on 2 cores, nothing to download
   python tools/demo.py --out work_dirs/demo  # again: goes on where it stopped, keeps what is done
 """
-CONFIG, PROBE = "configs/bev_jepa_city.py", "configs/probes/occupancy_city.py"
+CONFIG = "configs/bev_jepa_city.py"
+# One stage a probe: its config, configs/probes/TASK_city.py, and options of tools/probe.py.
+PROBES = (("configs/probes/bev_occupancy_city.py", "--seeds", "1"),)
 STAGES = "stages.json"
 
 
@@ -37,15 +39,8 @@ def main(argv: list[str] | None = None) -> None:
     installed = Path(sys.prefix) / ".core-installed"  # written by the Makefile
     if installed.is_file() and "venv" not in _read_seconds(args.out):
         _keep_seconds(args.out, "venv", float(installed.read_text()))
-    checkpoint, probe, report = args.out / "last.pth", args.out / "probe", args.out / "report.html"
-    train = ["tools/train.py", CONFIG, "--data", str(args.city), "--work-dir", str(args.out)]
-    resume = ["--resume"] if checkpoint.is_file() else []
-    stages = {
-        "city": (["tools/make_city.py", "--out", str(args.city)], args.city),
-        "pretraining": (train + resume, checkpoint),
-        "probe": (["tools/probe.py", PROBE, str(checkpoint), "--data", str(args.city), "--out", str(probe)], probe),
-        "report": (["tools/report.py", str(args.out), "--probe", str(probe), "--data", str(args.city)], report),
-    }
+    report = args.out / "report.html"
+    stages = stages_of(args.out, args.city, report)
     for number, (name, (command, product)) in enumerate(stages.items(), 1):
         seconds = _read_seconds(args.out)
         if name in seconds and product.exists() and name != "report":
@@ -60,6 +55,23 @@ def main(argv: list[str] | None = None) -> None:
     print(
         f"\nDone in {total:.0f} s. Open {report}\nNext: python tools/train.py configs/bev_jepa_nuscenes.py --data NUSCENES_ROOT"
     )
+
+
+def stages_of(out: Path, city: Path, report: Path) -> dict[str, tuple[list[str], Path]]:
+    """By name, in order: the command of each stage, and what is there when it is done."""
+    checkpoint, data = out / "last.pth", ["--data", str(city)]
+    resume = ["--resume"] if checkpoint.is_file() else []
+    stages = {
+        "city": (["tools/make_city.py", "--out", str(city)], city),
+        "pretraining": (["tools/train.py", CONFIG, *data, "--work-dir", str(out), *resume], checkpoint),
+    }
+    for config, *options in PROBES:
+        task = Path(config).stem.removesuffix("_city")
+        folder = out / "probes" / task
+        command = ["tools/probe.py", config, str(checkpoint), *data, "--out", str(folder), *options]
+        stages[f"probe: {task.replace('_', ' ')}"] = (command, folder / "record.json")
+    stages["report"] = (["tools/report.py", str(out), *data], report)
+    return stages
 
 
 def _run(command: list[str]) -> float:

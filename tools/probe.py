@@ -1,10 +1,11 @@
-"""Occupancy probe: what a frozen BEV JEPA knows, beside random-init, raw input and copied answers."""
+"""Probe a frozen BEV JEPA: one task's table, beside random-init, raw input and answers that need no training."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,30 +19,26 @@ from avjepa.engine.config import load_config
 from avjepa.engine.registry import build
 from avjepa.errors import CheckpointError, ConfigError
 from avjepa.jepa.model import BEVJEPA
-from avjepa.probes.occupancy_study import ProbeData, ProbeResult, evaluate_features, evaluate_score, extract
-from avjepa.reports.probe_figures import save_occupancy_picture
-from avjepa.reports.record import describe_split, write_record
+from avjepa.probes.frozen import Source
+from avjepa.probes.splits import SPLITS, PlacedFrames, PlaceSplit, check_split
+from avjepa.probes.study import RANDOM_INIT, Row, Study
+from avjepa.probes.task import Panels
+from avjepa.reports.probe_figures import save_probe_picture
+from avjepa.reports.record import write_record
 from avjepa.reports.tables import gain_verdict, markdown_table
-from avjepa.sensors.collate import collate_clips
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
-from avjepa.sensors.sample import ClipBatch
 
 EXAMPLE = """example:
-  python tools/probe.py configs/probes/occupancy.py work_dirs/bev_jepa_nuscenes_tiny/last.pth
-  python tools/probe.py configs/probes/occupancy.py work_dirs/seed{0,1,2}/last.pth      # one pretraining seed a checkpoint
+  python tools/probe.py configs/probes/bev_occupancy.py work_dirs/bev_jepa_nuscenes_tiny/last.pth
+  python tools/probe.py configs/probes/bev_occupancy.py work_dirs/seed{0,1,2}/last.pth       # one pretraining seed a checkpoint
+  python tools/probe.py configs/probes/bev_occupancy.py work_dirs/seed0/last.pth --label-share 0.01 0.1 1
+
+Rows that are done are kept in OUT/rows and embeddings in the cache: a study that was stopped goes on when the command is given
+again, and nothing is computed twice.
 """
-METRICS = {
-    "iou_known": "IoU, all known cells",
-    "iou_hidden": "IoU, hidden now",
-    "iou_never_seen": "IoU, never seen",
-    "auroc_known": "AUROC, all",
-    "auroc_hidden": "AUROC, hidden now",
-    "auroc_never_seen": "AUROC, never seen",
-}
-CONVENTION = (
-    "BEV occupancy from LiDAR rays of the clip's keyframes; IoU of occupied at the threshold with the best IoU on the training "
-    "clips; hidden: not observed by the present keyframe; never seen: not observed by any context keyframe"
-)
+
+
+log = logging.getLogger("avjepa")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,50 +46,90 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", type=Path, help="probe config, e.g. configs/probes/occupancy.py")
+    parser.add_argument("config", type=Path, help="probe config, one of configs/probes/")
     parser.add_argument(
         "checkpoints", type=Path, nargs="+", help="checkpoints of tools/train.py, one per pretraining seed"
     )
-    parser.add_argument("--data", metavar="ROOT", help="data root; default: the config's ($AVJEPA_NUSCENES)")
+    parser.add_argument("--data", metavar="ROOT", help="data root; default: the config's, or the variable it names")
     parser.add_argument(
-        "--seeds", type=int, default=3, help="seeds of every row (default 3); checkpoints are taken in turn"
+        "--seeds",
+        type=int,
+        default=3,
+        metavar="N",
+        help="seeds of every row (default 3); checkpoints are taken in turn",
     )
-    parser.add_argument("--out", type=Path, help="where to write; default: probe_occupancy beside the first checkpoint")
+    parser.add_argument(
+        "--label-share",
+        type=float,
+        nargs="+",
+        default=[1.0],
+        metavar="X",
+        help="shares of the training scenes whose labels heads see (default 1)",
+    )
+    parser.add_argument("--out", type=Path, help="results; default: probes/NAME beside the first checkpoint")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="embeddings; default: probes/embeddings beside the first checkpoint"
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(argv)
-    out = args.out or args.checkpoints[0].parent / "probe_occupancy"
+    if args.seeds < 1 or not all(0 < share <= 1 for share in args.label_share):
+        raise ConfigError("--seeds must be at least 1, and every --label-share in (0, 1]")
     cfg = load_config(args.config, data_root=args.data)
     pretrain = load_config(args.config.parent / cfg.pretrain_config)
-    train_set, test_set = build(cfg.train_data.dataset), build(cfg.test_data.dataset)
-
-    encoders = {f"JEPA {path}": load_jepa(pretrain, path) for path in args.checkpoints}
-    encoders |= {f"random init {seed}": random_jepa(pretrain, seed) for seed in range(args.seeds)}
-    grid = next(iter(encoders.values())).encoder.grid
-    train = extract(batches(train_set, "embedding training clips"), encoders, grid)
-    test = extract(batches(test_set, "embedding test clips"), encoders, grid)
-
-    results = list(all_rows(cfg, args, train, test))
-    table = as_table(results)
-    print_results(table, test)
-    save_occupancy_picture(out / "occupancy.png", test_set[0], [r for r in results if r.seed == 0], test.targets, grid)
+    probe = build(cfg.probe)
+    train, tests = build(cfg.train_data.dataset), build(cfg.test_data)
+    splits = check_splits(train, tests, args.checkpoints)
+    beside = args.checkpoints[0].parent / "probes"
+    study = Study(
+        probe=probe,
+        train=train,
+        tests=tests,
+        sources=sources(pretrain, args.checkpoints, args.seeds),
+        heads=build(cfg.heads),
+        supervised=build(cfg.get("supervised")),
+        label_shares=tuple(args.label_share),
+        folder=args.out or beside / probe.name,
+        features=args.cache or beside / "embeddings",
+        progress=lambda items, what, total: track(items, description=what, total=total, transient=True),
+    )
+    rows = list(study.rows())
+    results = {split: as_table(rows, split) for split in study.tests}
+    for split, table in results.items():
+        print(f"\n{splits[split]}")
+        print_results(probe.columns, table, split, len(study.tests[split]))
+        save_picture(study, rows, split)
     write_record(
-        out / "record.json",
-        results=table,
+        study.folder / "record.json",
+        results=results,
         config=cfg.pretty_text,
         checkpoints=args.checkpoints,
         seeds=list(range(args.seeds)),
-        split=split_of(train_set, test_set),
-        convention=CONVENTION,
+        split={split: checked.record() for split, checked in splits.items()},
+        task=probe.name,
+        columns=dict(probe.columns),
+        convention=probe.convention,
     )
-    print(f"\nwritten: {out / 'record.json'} {out / 'occupancy.png'}")
+    print(f"\nwritten: {study.folder / 'record.json'}, and a picture a split beside it")
+
+
+def sources(pretrain: Config, checkpoints: list[Path], seeds: int) -> dict[str, list[Source]]:
+    """Raw input, random-init and pretrained encoders, one for each seed."""
+    architecture = Config(dict(jepa=pretrain.model.jepa)).pretty_text
+    pretrained = [Source.of_model(f"JEPA {path}", load_jepa(pretrain, path), architecture) for path in checkpoints]
+    random = [Source.of_model(f"random init {s}", random_jepa(pretrain, s), architecture) for s in range(seeds)]
+    return {
+        "raw input": [Source.of_raw_input(pretrained[0].grid)] * seeds,
+        RANDOM_INIT: random,
+        "JEPA": [pretrained[seed % len(pretrained)] for seed in range(seeds)],
+    }
 
 
 def load_jepa(pretrain: Config, checkpoint: Path) -> BEVJEPA:
-    """The pretrained model, frozen."""
+    """The pretrained model."""
     state = read_checkpoint(checkpoint)["model"]
     jepa = build(pretrain.model.jepa)
     try:
@@ -101,74 +138,85 @@ def load_jepa(pretrain: Config, checkpoint: Path) -> BEVJEPA:
         raise CheckpointError(
             f"{checkpoint}: not a model of {pretrain.filename} ({str(error).splitlines()[0]})"
         ) from error
-    return jepa.requires_grad_(False).eval()
+    return jepa
 
 
 def random_jepa(pretrain: Config, seed: int) -> BEVJEPA:
     """The same model with the weights it would start from."""
     torch.manual_seed(seed)
-    return build(pretrain.model.jepa).requires_grad_(False).eval()
+    return build(pretrain.model.jepa)
 
 
-def batches(dataset: NuScenesClips, what: str) -> Iterator[ClipBatch]:
-    """The clips of a data set one by one, with a progress bar."""
-    if not len(dataset):
-        raise ConfigError(f"{what}: the data set has no clip; check scenes and offsets in the probe config")
-    for index in track(range(len(dataset)), description=what):
-        yield collate_clips([dataset[index]])
-
-
-def all_rows(cfg: Config, args: argparse.Namespace, train: ProbeData, test: ProbeData) -> Iterator[ProbeResult]:
-    """Every row and seed of the table."""
-    for name in test.scores:
-        yield evaluate_score(test, name)
-    for kind, training in build(cfg.heads).items():
-        for seed in range(args.seeds):
-            jepa = f"JEPA {args.checkpoints[seed % len(args.checkpoints)]}"
-            sources = {"raw input": "raw input", "random init": f"random init {seed}", "JEPA": jepa}
-            for row, features in sources.items():
-                yield evaluate_features(train, test, features, f"{row}, {kind} head", training, seed)
-
-
-def as_table(results: list[ProbeResult]) -> dict[str, dict[str, list[float]]]:
-    """``table[row][metric]`` = values over seeds."""
+def as_table(rows: Iterable[Row], split: str) -> dict[str, dict[str, list[float]]]:
+    """``table[row][metric]`` = values over seeds; rows with fewer labels say so."""
     table: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for result in results:
-        for metric, value in result.metrics.items():
-            table[result.row][metric].append(value)
+    for row in rows:
+        title = row.title + (f", {100 * row.label_share:g} % of labels" if row.label_share < 1 else "")
+        for metric, value in row.metrics.get(split, {}).items():
+            table[title][metric].append(value)
     return {row: dict(values) for row, values in table.items()}
 
 
-def print_results(table: dict[str, dict[str, list[float]]], test: ProbeData) -> None:
+def print_results(columns: dict[str, str], table: dict[str, dict[str, list[float]]], split: str, clips: int) -> None:
     """The table, and in words whether JEPA gains on random-init and raw input."""
-    print(f"\nOccupancy on {len(test.targets.known)} test clips; mean ± standard deviation over seeds\n")
-    print(markdown_table(table, METRICS))
+    print(f"\n{split}: {clips} clips; mean ± standard deviation over seeds\n")
+    print(markdown_table(table, columns))
     print()
+    first = next(iter(columns))
     for row in [row for row in table if row.startswith("JEPA")]:
-        head = row.partition(", ")[2]
-        for metric in ("iou_known", "iou_hidden"):
-            verdicts = [
-                f"{gain_verdict(table[row][metric], table[f'{other}, {head}'][metric])} against {other}"
-                for other in ("random init", "raw input")
-            ]
-            print(f"{row}, {METRICS[metric]}: {', '.join(verdicts)}")
+        rest = row.partition(", ")[2]
+        verdicts = [
+            f"{gain_verdict(table[row][first], table[f'{other}, {rest}'][first], columns[first])} against {other}"
+            for other in ("random init", "raw input")
+        ]
+        print(f"{row}, {columns[first]}: {', '.join(verdicts)}")
 
 
-def split_of(train_set: NuScenesClips, test_set: NuScenesClips) -> dict:
-    """Names, hash and overlap of the split, from the present frames of all clips."""
+def save_picture(study: Study, rows: list[Row], split: str) -> None:
+    """The middle clip of a split: truth, and the answers of every row of the first seed that saw all labels."""
+    probe, dataset = study.probe, study.tests[split]
+    clip = len(dataset) // 2
+    train, test = study.items(study.train), study.items(dataset)
+    item = clip * test.per_clip + test.per_clip - 1
+    truth = test.truth(item)
+    untrained = dict(probe.untrained(train, test))
+    pictures: dict[str, Panels] = {}
+    for row in rows:
+        if row.seed or row.label_share < 1 or split not in row.metrics:
+            continue
+        if row.head:
+            logits = study.logits(row, dataset, clip)[item % test.per_clip]
+            answer = probe.answer(logits, truth)
+        else:
+            logits, answer = None, next(a for n, a in enumerate(untrained[row.name]()) if n == item)
+        pictures[row.title] = probe.panels(answer, truth, row.threshold, logits)
+    path = study.folder / f"{split}.png"
+    save_probe_picture(path, dataset[clip].now, probe.truth_panels(truth), pictures, probe.grid)
 
-    def frames(dataset: NuScenesClips) -> tuple[list[str], np.ndarray, list[str]]:
-        keyframes = dataset.present_keyframes()
-        return (
-            [frame.scene for frame in keyframes],
-            np.array([frame.global_T_ego[:2, 3] for frame in keyframes]),
-            [frame.city for frame in keyframes],
-        )
 
-    train_scenes, train_xy_m, train_cities = frames(train_set)
-    test_scenes, test_xy_m, test_cities = frames(test_set)
-    return describe_split(
-        sorted(set(train_scenes)), sorted(set(test_scenes)), train_xy_m, test_xy_m, train_cities, test_cities
+def check_splits(
+    train: NuScenesClips, tests: dict[str, NuScenesClips], checkpoints: list[Path]
+) -> dict[str, PlaceSplit]:
+    """The splits, refused where a test scene was trained on; a test split that is named near or far must be so."""
+    pretraining = set()
+    for path in checkpoints:
+        scenes = read_checkpoint(path).get("scenes")
+        if scenes is None:
+            log.warning("%s does not say which scenes it was trained on: not checked against the test splits", path)
+        pretraining |= set(scenes or ())
+    return {
+        name: check_split(name if name in SPLITS else "original", placed(train), placed(test), pretraining)
+        for name, test in tests.items()
+    }
+
+
+def placed(dataset: NuScenesClips) -> PlacedFrames:
+    """Where the present frames of all clips were taken."""
+    keyframes = dataset.present_keyframes()
+    return PlacedFrames(
+        scene=np.array([keyframe.scene for keyframe in keyframes]),
+        city=np.array([keyframe.city for keyframe in keyframes]),
+        xy_m=np.array([keyframe.global_T_ego[:2, 3] for keyframe in keyframes]),
     )
 
 

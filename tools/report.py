@@ -14,17 +14,18 @@ from typing import Any
 
 from avjepa.cli import run_tool
 from avjepa.errors import ConfigError, DataError
-from avjepa.reports.html import Probe, Run, page, setting
+from avjepa.files import replacing
+from avjepa.reports.html import Run, page, setting
+from avjepa.reports.html_probes import ProbeResult, place_of_task
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 from avjepa.sensors.sample import Frame
 
 EXAMPLE = """example:
   python tools/report.py work_dirs/bev_jepa_nuscenes_tiny
-  python tools/report.py work_dirs/seed0 --probe work_dirs/probe --data /data/nuscenes --out report.html
+  python tools/report.py work_dirs/seed0 --probes work_dirs/study/probes --data /data/nuscenes --out report.html
 """
 PICTURE_SIZE_PX = (270, 480)
-PROBE_FOLDERS = ("probe_occupancy", "probe")  # where tools/probe.py and make demo write
-PROBE_CONFIG = "configs/probes/occupancy.py"
+PROBE_CONFIG = "configs/probes/bev_occupancy.py"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -33,9 +34,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="work dir of tools/train.py")
-    folders = " or ".join(PROBE_FOLDERS)
     parser.add_argument(
-        "--probe", type=Path, metavar="DIR", help=f"output of tools/probe.py; default: {folders} in RUN_DIR"
+        "--probes",
+        type=Path,
+        metavar="DIR",
+        help="holds the output of tools/probe.py, a folder a task; default: RUN_DIR/probes",
     )
     parser.add_argument("--data", metavar="ROOT", help="data to show; default: the run's, else $AVJEPA_NUSCENES")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in RUN_DIR")
@@ -46,11 +49,11 @@ def main(argv: list[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(argv)
     run = read_run(args.run)
-    folders = [args.probe] if args.probe else [args.run / name for name in PROBE_FOLDERS]
-    found = [folder for folder in folders if args.probe or (folder / "record.json").is_file()]
-    probe = read_probe(found[0]) if found else None
+    probes = read_probes(args.probes or args.run / "probes")
+    if args.probes and not probes:
+        raise DataError(f"{args.probes}: no TASK/record.json there; give the folder that holds the tasks' folders")
 
-    shown = shown_dataset(run, probe)
+    shown = shown_dataset(run, probes)
     roots = [args.data] if args.data else [shown.get("root"), os.environ.get("AVJEPA_NUSCENES")]
     root = next((root for root in roots if root and (args.data or Path(root).is_dir())), None)
     frame, why_no_frame = None, "the data set is not here; name it by --data"
@@ -62,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
                 raise
             why_no_frame = str(error)
     out = args.out or args.run / "report.html"
-    write_text(out, page(run, probe, frame, why_no_frame, next_commands(run, probe, root)))
+    write_text(out, page(run, probes, frame, why_no_frame, next_commands(run, probes, root)))
     print(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -99,18 +102,34 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def read_probe(folder: Path) -> Probe:
-    """Read what tools/probe.py wrote.
+def read_probes(folder: Path) -> list[ProbeResult]:
+    """Read what tools/probe.py wrote, a folder a task, in the order to show.
 
     Raises:
-        DataError: there is no record, or it is damaged.
+        DataError: a record is damaged.
     """
-    record = _read_json(folder / "record.json")
-    results = record.get("results") if isinstance(record, dict) else None
-    if not isinstance(results, dict) or not all(map(_is_row, results.values())):
-        raise DataError(f"{folder / 'record.json'}: not a record of tools/probe.py; run the probe again")
-    picture = folder / "occupancy.png"
-    return Probe(record, picture if picture.is_file() else None)
+    probes = [read_probe(path) for path in sorted(folder.glob("*/record.json"))]
+    return sorted(probes, key=lambda probe: place_of_task(probe.task))
+
+
+def read_probe(path: Path) -> ProbeResult:
+    """Read one task's record; its pictures lie beside it.
+
+    Raises:
+        DataError: it is damaged, or another tool's.
+    """
+    record = _read_json(path)
+    if not _is_probe_record(record):
+        raise DataError(f"{path}: not a record of this tools/probe.py; run the probe again, or remove the file")
+    return ProbeResult(
+        task=record["task"],
+        columns=record["columns"],
+        tables=record["results"],
+        splits=record["split"],
+        convention=record["convention"],
+        record=record,
+        pictures={picture.stem: picture for picture in path.parent.glob("*.png") if picture.is_file()},
+    )
 
 
 def plain_settings(text: str) -> dict[str, Any]:
@@ -135,14 +154,17 @@ def plain_settings(text: str) -> dict[str, Any]:
     return settings
 
 
-def shown_dataset(run: Run, probe: Probe | None) -> dict[str, Any]:
-    """Config of the held-out data set: the probe's test clips, so that its picture shows the same moment, else the monitor's."""
-    tested = setting(plain_settings(str(probe.record.get("config"))), "test_data.dataset") if probe else None
-    return tested or setting(run.settings, "monitor.dataset") or {}
+def shown_dataset(run: Run, probes: list[ProbeResult]) -> dict[str, Any]:
+    """Config of the held-out data set: that of the first probe picture, so that both show the same moment, else the monitor's."""
+    tested = None
+    if probes:
+        first_split = next(iter(probes[0].tables))
+        tested = setting(plain_settings(str(probes[0].record.get("config"))), f"test_data.{first_split}")
+    return tested if isinstance(tested, dict) else setting(run.settings, "monitor.dataset") or {}
 
 
 def held_out_frame(dataset: dict[str, Any], root: str) -> Frame:
-    """The present keyframe of the first clip.
+    """The present keyframe of the middle clip, as in the probes' pictures.
 
     Raises:
         DataError: the config names no scenes, or they cannot be read.
@@ -152,12 +174,13 @@ def held_out_frame(dataset: dict[str, Any], root: str) -> Frame:
         raise DataError("the run's config does not say which scenes are held out")
     scenes, context, future = (tuple(dataset[name]) for name in names)
     try:
-        return NuScenesClips(root, scenes, context, future, PICTURE_SIZE_PX, max_bad_share=1.0)[0].now
+        clips = NuScenesClips(root, scenes, context, future, PICTURE_SIZE_PX, max_bad_share=1.0)
+        return clips[len(clips) // 2].now
     except (TypeError, ValueError) as error:
         raise DataError(f"the held-out data set in the run's config is damaged ({error})") from error
 
 
-def next_commands(run: Run, probe: Probe | None, root: str | None) -> list[str]:
+def next_commands(run: Run, probes: list[ProbeResult], root: str | None) -> list[str]:
     """What to type next, ready to paste."""
     last, config = shlex.quote(str(run.folder / "last.pth")), f"configs/{run.config_name}"
     data = f" --data {shlex.quote(str(root))}" if root else ""
@@ -168,19 +191,22 @@ def next_commands(run: Run, probe: Probe | None, root: str | None) -> list[str]:
             "# go on training",
             f"python tools/train.py {shlex.quote(config)} --work-dir {folder}{data} --resume",
         ]
-    words = str(probe.record.get("command", "")).split() if probe else []
-    probe_config = next((word for word in words if word.endswith(".py") and "config" in word), None)
-    probe_config = probe_config or run.settings.get("probe_config") or PROBE_CONFIG
-    out = shlex.quote(str(run.folder / PROBE_FOLDERS[0]))
+    configs = [_config_in(str(probe.record.get("command", ""))) for probe in probes]
+    configs = list(dict.fromkeys(filter(None, configs))) or [run.settings.get("probe_config") or PROBE_CONFIG]
     return [
         *commands,
         "# what the frozen encoder knows, beside its baselines",
-        f"python tools/probe.py {shlex.quote(probe_config)} {last}{data} --out {out}",
+        *(f"python tools/probe.py {shlex.quote(str(probe_config))} {last}{data}" for probe_config in configs),
         "# does the LiDAR lie on the pictures?",
         f"python tools/check_calibration.py{data}",
         "# all curves, while it trains",
         f"tensorboard --logdir {shlex.quote(str(run.folder))}",
     ]
+
+
+def _config_in(command: str) -> str | None:
+    """The probe config that a command names."""
+    return next((word for word in command.split() if word.endswith(".py") and "config" in word), None)
 
 
 def _read_json(path: Path) -> Any:
@@ -211,9 +237,37 @@ def _read_rows(path: Path) -> list[dict]:
     return rows
 
 
+def _is_probe_record(record: Any) -> bool:
+    """Text, titles and numbers are where the page looks for them."""
+    if not isinstance(record, dict):
+        return False
+    columns, results, split = (record.get(name) for name in ("columns", "results", "split"))
+    return (
+        all(isinstance(record.get(name), str) for name in ("task", "convention"))
+        and _is_full_dict(columns)
+        and all(isinstance(title, str) for title in columns.values())
+        and _is_full_dict(results)
+        and all(_is_full_dict(table) and all(map(_is_row, table.values())) for table in results.values())
+        and isinstance(split, dict)
+        and all(map(_is_split, split.values()))
+    )
+
+
 def _is_row(row: Any) -> bool:
-    """A row of a probe's results: numbers over seeds by metric."""
+    """A row of a probe's table: numbers over seeds by metric."""
     return isinstance(row, dict) and all(isinstance(v, list) and all(map(_is_number, v)) for v in row.values())
+
+
+def _is_split(split: Any) -> bool:
+    """Names of scenes, and the overlap share, where there are any."""
+    if not isinstance(split, dict) or not _is_number(split.get("overlap_share_5m", 0)):
+        return False
+    names = [split.get(f"{kind}_scenes", []) for kind in ("train", "test")]
+    return all(isinstance(scenes, list) and all(isinstance(name, str) for name in scenes) for scenes in names)
+
+
+def _is_full_dict(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) > 0
 
 
 def _is_duration(value: Any) -> bool:
@@ -225,19 +279,14 @@ def _is_number(value: Any) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file by way of a temporary one.
+    """Write a file.
 
     Raises:
         ConfigError: it cannot be written there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replacing(path) as temporary:
             temporary.write_text(text)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror}); give another --out") from error
 

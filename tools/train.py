@@ -20,7 +20,8 @@ from avjepa.engine.data import build_train_loader
 from avjepa.engine.hooks import MonitorHook
 from avjepa.engine.runner import TrainRunner
 from avjepa.errors import ConfigError
-from avjepa.reports.record import origin, write_json
+from avjepa.files import write_json
+from avjepa.reports.record import origin
 
 EXAMPLE = """example:
   AVJEPA_NUSCENES=/data/nuscenes python tools/train.py configs/bev_jepa_nuscenes_tiny.py

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
 from avjepa.city.records import Box, Calibration, Drive, EgoState, Keyframe, Reading
+from avjepa.files import replacing
 
 
 def write_fragment(path: Path, drive: Drive) -> None:
     """Keep a drive's record; the file appears only when it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(dataclasses.asdict(drive), default=_plain))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(dataclasses.asdict(drive), default=_plain))
 
 
 def read_fragment(path: Path) -> Drive:

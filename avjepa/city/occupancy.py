@@ -15,12 +15,12 @@ from avjepa.city.materials import CATEGORIES, Material, ground_labels
 from avjepa.city.records import Calibration
 from avjepa.city.rig import BEAMS, COLUMNS, ELEVATION_DEG, FIRST_AZIMUTH_RAD
 from avjepa.city.world import World
+from avjepa.geometry.occ3d import FREE, OCC3D_GRID
+from avjepa.geometry.occ3d import SHAPE_XYZ as SHAPE
 from avjepa.geometry.rigid import invert, transform_points
 
-SHAPE = (200, 200, 16)
-LOWER_M = np.array([-40.0, -40.0, -1.0])
-VOXEL_M = 0.4
-FREE = 17
+LOWER_M = np.array([OCC3D_GRID.x_range_m[0], OCC3D_GRID.y_range_m[0], OCC3D_GRID.z_range_m[0]])
+VOXEL_M = OCC3D_GRID.cell_m
 SAMPLE_M = 0.2  # spacing of surface samples
 MASK_SLACK_M = 0.35  # a voxel is seen if a ray ends less than this before its centre
 _R2 = np.array(

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from avjepa.errors import CheckpointError
+from avjepa.files import replacing
 
 FORMAT = 1
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -41,6 +42,7 @@ def save_checkpoint(runner: Runner, name: str) -> Path:
         "rng_cpu": torch.get_rng_state(),
         "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "seed": runner.seed,
+        "scenes": sorted({keyframe.scene for keyframe in runner.train_dataloader.dataset.present_keyframes()}),
         "config": runner.cfg.pretty_text,
     }
     path = Path(runner.work_dir) / name
@@ -56,15 +58,10 @@ def save_checkpoint(runner: Runner, name: str) -> Path:
 
 def write_atomically(checkpoint: dict[str, Any], path: Path) -> None:
     """``torch.save`` that leaves either the old file or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -32,9 +32,11 @@ def load_config(path: Path, options: dict | None = None, data_root: str | None =
     cfg.merge_from_dict(options or {})
     data_root = data_root or os.environ.get(cfg.get("data_root_variable", DATA_ROOT_VARIABLE))
     if data_root:
-        for part in ("train_data", "monitor", "test_data"):
+        for part in ("train_data", "monitor"):
             if part in cfg:
                 cfg[part].dataset.root = data_root
+        for split in cfg.get("test_data", {}).values():
+            split.root = data_root
     return cfg
 
 

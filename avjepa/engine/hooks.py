@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from torch.utils.data import Dataset
 from avjepa.engine.checkpoint import save_checkpoint
 from avjepa.engine.data import held_out_batch
 from avjepa.errors import CollapseError
+from avjepa.files import replacing
 from avjepa.jepa.model import BEVJEPA
 from avjepa.reports.figures import save_prediction_picture
 
@@ -51,9 +51,8 @@ class LossCurveHook(Hook):
             return
         rows = self.path.read_text().splitlines() if self.path.exists() else []
         kept = rows[: runner.iter]
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        temporary.write_text("".join(row + "\n" for row in kept))
-        os.replace(temporary, self.path)
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(row + "\n" for row in kept))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Append one row."""
@@ -130,9 +129,8 @@ class MonitorHook(Hook):
     def _write(self, rows: list[dict]) -> None:
         if not is_main_process():
             return
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        os.replace(temporary, self.path)
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 class PictureHook(Hook):

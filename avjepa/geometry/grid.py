@@ -87,3 +87,11 @@ class BEVGrid:
         y_m = self.y_range_m[0] + (torch.arange(rows, device=device, dtype=torch.float32) + 0.5) * self.cell_m
         x_m = self.x_range_m[0] + (torch.arange(columns, device=device, dtype=torch.float32) + 0.5) * self.cell_m
         return torch.stack(torch.meshgrid(y_m, x_m, indexing="ij"), -1).flip(-1)
+
+    def voxel_centres(self, device: torch.device | None = None) -> torch.Tensor:
+        """Centres (Z, Y, X, 3) of the voxels as (x, y, z) in metres, float64."""
+        x_m, y_m, z_m = (
+            lower + (torch.arange(round((upper - lower) / cell), device=device, dtype=torch.float64) + 0.5) * cell
+            for _, (lower, upper), cell in self._axes()
+        )
+        return torch.stack(torch.meshgrid(z_m, y_m, x_m, indexing="ij"), -1).flip(-1)

@@ -6,6 +6,7 @@ import torch
 
 from avjepa.bev.cell_states import cell_states
 from avjepa.conventions import FREE, OCCUPIED, UNOBSERVED
+from avjepa.geometry.ego_motion import warp_bev
 from avjepa.geometry.grid import BEVGrid
 from avjepa.sensors.sample import ClipBatch
 
@@ -30,6 +31,18 @@ def raw_features(clips: ClipBatch, grid: BEVGrid) -> torch.Tensor:
     states = cell_states(frames, grid)
     one_hot = torch.stack([states == state for state in (UNOBSERVED, FREE, OCCUPIED)], 1).to(returns)
     return torch.cat([returns, one_hot], 1).view(clips.shape[0], -1, rows, columns)
+
+
+def future_raw_features(clips: ClipBatch, grid: BEVGrid) -> torch.Tensor:
+    """:func:`raw_features` moved by the ego-motion into each future ego frame, with the overlap and the time in seconds:
+    (B * F, T * 6 + 2, Y, X).
+    """
+    frame_T_now = clips.frame_T_now()[:, 1:]  # (B, F, 4, 4)
+    horizons = frame_T_now.shape[1]
+    raw = raw_features(clips, grid).repeat_interleave(horizons, 0)
+    warped, overlap = warp_bev(raw, frame_T_now.flatten(0, 1), grid)
+    time_s = clips.time_s[:, clips.num_context :].reshape(-1, 1, 1, 1).expand_as(overlap)
+    return torch.cat([warped, overlap.to(warped), time_s.to(warped)], 1)
 
 
 def last_seen(clips: ClipBatch, grid: BEVGrid) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import matplotlib
@@ -10,11 +9,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from avjepa.conventions import FREE, OCCUPIED, UNOBSERVED
+from avjepa.conventions import UNOBSERVED
+from avjepa.files import replacing
 from avjepa.geometry.grid import BEVGrid
 from avjepa.jepa.model import Predictions
+from avjepa.probes.colours import state_panel
 
-STATE_COLOURS = {UNOBSERVED: (0.16, 0.16, 0.2), FREE: (0.75, 0.78, 0.82), OCCUPIED: (0.93, 0.42, 0.14)}
 HIDDEN_COLOUR = (0.25, 0.45, 0.95)
 
 
@@ -71,8 +71,7 @@ class PCAColours:
 
 def state_colours(states: torch.Tensor, hidden: torch.Tensor | None = None) -> np.ndarray:
     """Colours (Y, X, 3) of cell states (Y, X); hidden cells (Y, X) are tinted blue."""
-    palette = np.array([STATE_COLOURS[state] for state in sorted(STATE_COLOURS)])
-    image = palette[states.long().cpu().numpy()]
+    image = state_panel(states.cpu())
     if hidden is not None:
         tint = hidden.cpu().numpy()[..., None] * 0.55
         image = image * (1 - tint) + np.array(HIDDEN_COLOUR) * tint
@@ -92,8 +91,6 @@ def show_bev(axis, image: np.ndarray, grid: BEVGrid) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG by way of a temporary file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.png")
-    figure.savefig(temporary, dpi=110)
-    os.replace(temporary, path)
+    """Write a PNG."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)

@@ -1,68 +1,50 @@
-"""Pictures of probe results: truth, prediction and error beside the cameras."""
+"""Pictures of probe results: truth, answer, error and uncertainty beside the cameras."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import torch
 from matplotlib.figure import Figure
 
-from avjepa.conventions import FREE, OCCUPIED, UNOBSERVED
 from avjepa.geometry.grid import BEVGrid
-from avjepa.probes.occupancy import OccupancyTargets
-from avjepa.probes.occupancy_study import ProbeResult
-from avjepa.reports.figures import save_figure, show_bev, state_colours
-from avjepa.sensors.sample import Clip
+from avjepa.probes.task import Panels
+from avjepa.reports.figures import save_figure, show_bev
+from avjepa.sensors.sample import Frame
 
-RIGHT, MISSED, INVENTED = (0.2, 0.65, 0.35), (0.85, 0.2, 0.2), (0.95, 0.75, 0.2)
+ROWS = {"answer": "answer", "error": "error\ngreen found, red missed,\nyellow invented", "uncertainty": "uncertainty"}
 
 
-def save_occupancy_picture(
-    path: Path, clip: Clip, results: list[ProbeResult], targets: OccupancyTargets, grid: BEVGrid
-) -> None:
-    """Cameras of the first test clip, its truth, and for every row its probability and its errors.
+def save_probe_picture(path: Path, frame: Frame, truth: Panels, answers: Mapping[str, Panels], grid: BEVGrid) -> None:
+    """Cameras of a keyframe, its truth, and for every row of the table its answer, errors and uncertainty.
 
-    Errors: green found, red missed, yellow invented; hidden cells keep full colour, cells observed now are paler.
+    Args:
+        path: a PNG.
+        frame: the keyframe.
+        truth: the truth's picture.
+        answers: pictures by the row's title.
+        grid: of all pictures.
     """
-    columns = 1 + len(results)
-    cameras = len(clip.now.images)
-    figure = Figure(figsize=(2.5 * columns, 7.4), layout="constrained")
-    strip, maps = figure.subfigures(2, 1, height_ratios=(1, 4))
-    if cameras:
+    columns = 1 + len(answers)
+    figure = Figure(figsize=(max(2.3 * columns, 9), 9.2), layout="constrained")
+    strip, maps = figure.subfigures(2, 1, height_ratios=(1, 4.4))
+    if len(frame.images):
         for axis, image, present in zip(
-            strip.subplots(1, cameras, squeeze=False)[0], clip.now.images, clip.now.camera_present, strict=True
+            strip.subplots(1, len(frame.images), squeeze=False)[0], frame.images, frame.camera_present, strict=True
         ):
             axis.imshow(image.movedim(0, -1).numpy())
             axis.set_axis_off()
             axis.set_title("" if present else "absent")
-
-    axes = maps.subplots(2, columns, squeeze=False)
-    known, occupied, hidden = targets.known[0], targets.occupied[0], targets.hidden[0]
-    truth = torch.where(known, torch.where(occupied, OCCUPIED, FREE), UNOBSERVED)
-    show_bev(axes[0, 0], state_colours(truth), grid)
-    axes[0, 0].set_title("truth")
-    show_bev(axes[1, 0], state_colours(truth, hidden), grid)
-    axes[1, 0].set_title("hidden now: blue")
-    for column, result in enumerate(results, start=1):
-        score = result.score[0]
-        show_bev(axes[0, column], score[..., None].expand(-1, -1, 3).numpy(), grid)
-        axes[0, column].set_title(result.row.replace(", ", "\n"))
-        show_bev(axes[1, column], _errors(score > result.threshold, occupied, known, hidden), grid)
-    axes[0, 1].set_ylabel("probability")
-    axes[1, 1].set_ylabel("error")
+    axes = maps.subplots(len(ROWS), columns, squeeze=False)
+    for column, (title, panels) in enumerate({"truth": truth, **answers}.items()):
+        axes[0, column].set_title(title.replace(", ", "\n"), fontsize=9)
+        for row, name in enumerate(ROWS):
+            image = getattr(panels, name)
+            if image is None:
+                axes[row, column].set(xticks=[], yticks=[], frame_on=False)
+            else:
+                show_bev(axes[row, column], image, grid)
+    first = 1 if answers else 0
+    for row, name in enumerate(ROWS.values()):
+        axes[row, first].set_ylabel(name, fontsize=9)
     save_figure(figure, path)
-
-
-def _errors(predicted: torch.Tensor, occupied: torch.Tensor, known: torch.Tensor, hidden: torch.Tensor) -> np.ndarray:
-    """Colours (Y, X, 3) of right, missed and invented cells."""
-    image = np.full((*known.shape, 3), 0.16)
-    image[(known & ~occupied & ~predicted).numpy()] = 0.45
-    for cells, colour in (
-        (known & occupied & predicted, RIGHT),
-        (known & occupied & ~predicted, MISSED),
-        (known & ~occupied & predicted, INVENTED),
-    ):
-        image[(cells & hidden).numpy()] = colour
-        image[(cells & ~hidden).numpy()] = 0.5 * np.array(colour) + 0.5 * 0.45
-    return image

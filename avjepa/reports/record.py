@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import avjepa
+from avjepa.files import write_json
 
 
 def write_record(
@@ -24,17 +22,21 @@ def write_record(
     checkpoints: list[Path],
     seeds: list[int],
     split: dict[str, Any],
+    task: str,
+    columns: dict[str, str],
     convention: str,
 ) -> None:
     """Write a record next to what it needs to be repeated: command, config, commit, checkpoint hashes, split, hardware.
 
     Args:
         path: the file; written by way of a temporary one.
-        results: the figures.
+        results: the figures, ``results[split][row][metric]`` = values over seeds.
         config: the resolved config as text.
         checkpoints: files whose hash is recorded.
         seeds: every seed that entered.
-        split: output of :func:`describe_split`.
+        split: what :meth:`avjepa.probes.splits.PlaceSplit.record` says of every split.
+        task: name of the probe.
+        columns: titles of the metrics.
         convention: the metric convention, in words.
     """
     record = {
@@ -43,6 +45,8 @@ def write_record(
         "checkpoints": {str(checkpoint): file_sha256(checkpoint) for checkpoint in checkpoints},
         "seeds": seeds,
         "split": split,
+        "task": task,
+        "columns": columns,
         "convention": convention,
         "results": results,
     }
@@ -61,42 +65,6 @@ def origin() -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "torch": torch.__version__,
         },
-    }
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write a JSON file by way of a temporary one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data, indent=2) + "\n")
-    os.replace(temporary, path)
-
-
-def describe_split(
-    train_scenes: list[str],
-    test_scenes: list[str],
-    train_xy_m: np.ndarray,
-    test_xy_m: np.ndarray,
-    train_cities: list[str],
-    test_cities: list[str],
-) -> dict[str, Any]:
-    """Names, hash and overlap of a split.
-
-    The overlap is the share of test frames whose ego position (n, 2), in metres of the same city's map frame, lies within
-    5 m of a training frame (Lilja et al., CVPR 2024, measure of geographic leakage). ``train_cities`` and ``test_cities``
-    give the city of each frame: frames of different cities never overlap.
-    """
-    near = 0
-    train_city_of = np.asarray(train_cities)
-    for xy_m, city in zip(test_xy_m, test_cities, strict=True):
-        same = train_xy_m[train_city_of == city]
-        near += bool(len(same)) and bool((np.linalg.norm(same - xy_m, axis=1) < 5.0).any())
-    names = json.dumps([sorted(train_scenes), sorted(test_scenes)])
-    return {
-        "train_scenes": sorted(train_scenes),
-        "test_scenes": sorted(test_scenes),
-        "hash": hashlib.sha256(names.encode()).hexdigest()[:16],
-        "overlap_share_5m": near / max(len(test_xy_m), 1),
     }
 
 

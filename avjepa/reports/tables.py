@@ -28,10 +28,15 @@ def markdown_table(
     return "\n".join(lines)
 
 
-def gain_verdict(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Say "gain", "loss" or "no difference": a difference of means no larger than the larger spread is none."""
+def lower_is_better(column: str) -> bool:
+    """Titles of metrics of which less is better end in an arrow downwards."""
+    return column.endswith("↓")
+
+
+def gain_verdict(ours: Sequence[float], theirs: Sequence[float], column: str) -> str:
+    """Say "gain", "loss" or "no difference" in the metric of this title; no larger than the larger spread is none."""
     (mean, spread), (other_mean, other_spread) = mean_and_spread(ours), mean_and_spread(theirs)
     difference = mean - other_mean
     if not abs(difference) > max(spread, other_spread):
         return "no difference"
-    return "gain" if difference > 0 else "loss"
+    return "gain" if (difference < 0) == lower_is_better(column) else "loss"

@@ -5,12 +5,10 @@ Labels are not part of it: the devkit loads the annotation tables, this file rea
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -21,16 +19,12 @@ from avjepa.conventions import CAMERAS, LIDAR
 from avjepa.errors import DataError
 from avjepa.geometry.camera import pinhole_matrix
 from avjepa.geometry.rigid import invert, transform_from_quaternion
+from avjepa.sensors.table_cache import find_tables, kept_arrays, open_tables
 
 FORMAT = 3
 MAX_SWEEPS = 10  # nuScenes's LiDAR turns 20 times a second: 10 sweeps reach back to the keyframe before
 MAX_GAP_S = 0.75  # keyframes are half a second apart; a longer step means that some are missing
 MAX_NORM_ERROR = 1e-3  # of a rotation's quaternion; further off, the record is damaged
-
-GET_DATA = (
-    "download v1.0-mini from nuscenes.org/nuscenes and give its folder by AVJEPA_NUSCENES or --data, "
-    "or generate the mini city: python tools/make_city.py, then configs/bev_jepa_city.py"
-)
 
 log = logging.getLogger("avjepa")
 
@@ -95,18 +89,8 @@ def load_index(root: str | Path, version: str | None = None) -> NuScenesIndex:
     Raises:
         DataError: root or tables are missing, or a table names a file outside the root.
     """
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; {GET_DATA}")
-    version = version or _only_version(root)
-    tables = sorted((root / version).glob("*.json"))
-    if not tables:
-        raise DataError(f"{root / version}: no tables; {GET_DATA}")
-    cache = _cache_file(root, version, tables)
-    index = _read_cache(cache)
-    if index is None:
-        index = build_index(root, version)
-        _write_cache(index, cache)
+    tables = find_tables(root, version)
+    index = kept_arrays(NuScenesIndex, "index", FORMAT, tables, lambda path: build_index(path.parent, path.name))
     unusable = int((~index.usable()).sum())
     if unusable:
         names = ", ".join(index.token[~index.usable()][:3])
@@ -120,12 +104,8 @@ def build_index(root: Path, version: str) -> NuScenesIndex:
     Raises:
         DataError: a table is missing or damaged, names a record that does not exist, or a file outside the root.
     """
-    try:
-        return _index_of(NuScenes(version=version, dataroot=str(root), verbose=False))
-    except (AssertionError, OSError, LookupError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{root / version}: cannot be read ({type(error).__name__}: {error}); copy the tables again"
-        ) from error
+    with open_tables(root / version) as nusc:
+        return _index_of(nusc)
 
 
 def _index_of(nusc: NuScenes) -> NuScenesIndex:
@@ -291,46 +271,3 @@ def _inside_root(filename: str) -> str:
     if path.is_absolute() or ".." in path.parts:
         raise DataError(f"sample_data.json: file name '{filename}' leaves the data root; the tables cannot be trusted")
     return filename
-
-
-def _only_version(root: Path) -> str:
-    versions = sorted(path.name for path in root.glob("v1.0-*") if path.is_dir())
-    if len(versions) != 1:
-        found = ", ".join(versions) if versions else "none"
-        raise DataError(f"{root}: want one v1.0-* folder, found {found}; name the version, or {GET_DATA}")
-    return versions[0]
-
-
-def _cache_file(root: Path, version: str, tables: list[Path]) -> Path:
-    """Where the index of these tables is kept. A change of a table, of the root or of the format gives another name."""
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in tables]
-    key = json.dumps([FORMAT, str(root.resolve()), version, stats])
-    folder = Path(os.environ.get("AVJEPA_CACHE") or Path.home() / ".cache" / "avjepa")
-    return folder / f"index-{version}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
-
-
-def _read_cache(path: Path) -> NuScenesIndex | None:
-    """The kept index, or None when there is none or it is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return NuScenesIndex(*(arrays[field.name] for field in fields(NuScenesIndex)))
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # numpy and zipfile raise a different type for each kind of damage
-        log.warning("%s is damaged (%s): reading the tables again", path, error)
-        return None
-
-
-def _write_cache(index: NuScenesIndex, path: Path) -> None:
-    """Keep the index; a folder that cannot be written only costs time."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, **{field.name: getattr(index, field.name) for field in fields(index)})
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        log.warning("cannot keep the index in %s (%s)", path.parent, error)

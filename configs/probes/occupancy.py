@@ -1,39 +1,27 @@
-"""Occupancy probe of a model trained with bev_jepa_nuscenes_tiny.py: fitted on one set of scenes, tested in another city."""
+"""Semantic occupancy on nuScenes with Occ3D's ``gts/`` beside the tables, of the full model: official train and val scenes."""
 
 from avjepa.probes.heads import HeadTraining
+from avjepa.probes.occupancy import OccupancyProbe
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
-pretrain_config = "../bev_jepa_nuscenes_tiny.py"  # relative to this file: the architecture of the checkpoints
+pretrain_config = "../bev_jepa_nuscenes.py"  # relative to this file: the architecture of the checkpoints
 
 data_root = "data/nuscenes"  # or $AVJEPA_NUSCENES, or tools/probe.py --data
 data_root_variable = "AVJEPA_NUSCENES"
-context_offsets = (-2, -1, 0)  # as in pretraining
-future_offsets = (1, 2, 3, 4, 5, 6)  # three seconds, for targets only
-
-train_data = dict(
-    dataset=dict(
-        type=NuScenesClips,
-        root=data_root,
-        scenes=("mini_train", "scene-0523"),
-        context_offsets=context_offsets,
-        future_offsets=future_offsets,
-        image_size=(64, 176),
-        num_sweeps=1,
-    ),
+clips = dict(
+    type=NuScenesClips,
+    root=data_root,
+    context_offsets=(-3, -2, -1, 0),  # as in pretraining
+    future_offsets=(),
+    image_size=(256, 704),
+    num_sweeps=5,
 )
-test_data = dict(
-    dataset=dict(
-        type=NuScenesClips,
-        root=data_root,
-        scenes=("mini_val",),
-        context_offsets=context_offsets,
-        future_offsets=future_offsets,
-        image_size=(64, 176),
-        num_sweeps=1,
-    ),
-)
+train_data = dict(dataset=dict(**clips, scenes=("train",)))
+test_data = dict(original=dict(**clips, scenes=("val",)))
 
+probe = dict(type=OccupancyProbe, train_mask="camera", with_rays=True)
 heads = dict(
-    linear=dict(type=HeadTraining, kind="linear", steps=300, batch_size=8, learning_rate=1e-2),
-    conv=dict(type=HeadTraining, kind="conv", steps=300, batch_size=8, learning_rate=3e-3),
+    linear=dict(type=HeadTraining, kind="linear", steps=200, batch_size=4, learning_rate=1e-2, crop_cells=80),
+    conv=dict(type=HeadTraining, kind="conv", steps=200, batch_size=4, learning_rate=5e-3, crop_cells=80),
+    attentive=dict(type=HeadTraining, kind="attentive", steps=200, batch_size=4, learning_rate=5e-3, crop_cells=80),
 )

@@ -1,13 +1,11 @@
-"""Occupancy probe of a model of bev_jepa_city.py: fitted on the training drives, tested on other streets and another town."""
+"""Semantic occupancy of the mini city: fitted on the training drives, tested on other streets (near) and in another town (far)."""
 
 from mmengine.config import read_base
 
+from avjepa.probes.occupancy import OccupancyProbe
+
 with read_base():
-    from .occupancy import *
+    from .bev_occupancy_city import *
+    from .occupancy import heads
 
-pretrain_config = "../bev_jepa_city.py"  # relative to this file: the architecture of the checkpoints
-
-data_root = "data/city"  # or $AVJEPA_CITY, or tools/probe.py --data
-data_root_variable = "AVJEPA_CITY"
-train_data.dataset.update(root=data_root, scenes=("train",))
-test_data.dataset.update(root=data_root, scenes=("val_near", "val_far"))
+probe = dict(type=OccupancyProbe, train_mask="camera", with_rays=True)

@@ -1,7 +1,9 @@
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
+from nuscenes.utils.splits import create_splits_scenes
 
 from avjepa.engine.config import load_config, use_amp
 from avjepa.engine.registry import build
@@ -72,15 +74,30 @@ def test_every_training_config_builds(name, bev_shape, context, future):
     assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in jepa.modules())
 
 
-@pytest.mark.parametrize("name", ["occupancy", "occupancy_city"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "probes").glob("*.py")))
 def test_probe_config_fits_the_pretraining_config(name):
     probe = load_config(CONFIGS / "probes" / f"{name}.py")
     pretrain = load_config(CONFIGS / "probes" / probe.pretrain_config)
-    for part in (probe.train_data, probe.test_data):
-        assert part.dataset.context_offsets == pretrain.train_data.dataset.context_offsets
-        assert part.dataset.image_size == pretrain.train_data.dataset.image_size
-        assert part.dataset.num_sweeps == pretrain.train_data.dataset.num_sweeps
-    assert probe.train_data.dataset.scenes == pretrain.train_data.dataset.scenes
-    for part in (probe.train_data, probe.test_data):
-        assert part.dataset.root == pretrain.train_data.dataset.root
-    assert set(pretrain.monitor.dataset.scenes) <= set(probe.test_data.dataset.scenes)
+    pretrained = pretrain.train_data.dataset
+    for dataset in (probe.train_data.dataset, *probe.test_data.values()):
+        for setting in ("context_offsets", "image_size", "num_sweeps", "root"):
+            assert dataset[setting] == pretrained[setting], setting
+    tested = scene_names(scene for dataset in probe.test_data.values() for scene in dataset.scenes)
+    assert scene_names(pretrain.monitor.dataset.scenes) <= tested
+    assert not tested & scene_names(probe.train_data.dataset.scenes)
+    assert not tested & scene_names(pretrained.scenes), "the encoder was pretrained on what the probe is tested on"
+    task = build(probe.probe)
+    assert name.startswith(task.name)
+    assert task.columns
+    assert {training.kind for training in build(probe.heads).values()} >= {"linear", "conv"}
+
+
+def scene_names(scenes: Iterable[str]) -> set[str]:
+    """Scenes by name; names of nuScenes's own splits are resolved."""
+    official = create_splits_scenes()
+    return {name for scene in scenes for name in official.get(scene, [scene])}
+
+
+@pytest.mark.parametrize("name", ["bev_jepa_nuscenes", "bev_jepa_nuscenes_tiny", "bev_jepa_city"])
+def test_the_named_probe_config_exists(name):
+    assert (CONFIGS.parent / load_config(CONFIGS / f"{name}.py").probe_config).is_file()

@@ -1,75 +1,131 @@
-from dataclasses import replace
-
+import numpy as np
+import pytest
 import torch
 
-from avjepa.conventions import FREE, OCCUPIED, UNOBSERVED
-from avjepa.probes import baselines, occupancy
-from avjepa.probes.baselines import RAW_CHANNELS_PER_FRAME, last_seen, raw_features
-from avjepa.probes.occupancy import OccupancyTargets, occupancy_targets
+from avjepa.errors import BadFileError
+from avjepa.geometry.occ3d import CLASS_NAMES, FREE, UNKNOWN, xyz_from_zyx
+from avjepa.probes.occ3d_files import Occ3DLabels
+from avjepa.probes.occupancy import CLASSES, OccupancyProbe, OccupancyTruth, returned_voxels, stands
+from avjepa.probes.task import Items
+from avjepa.sensors.nuscenes_dataset import NuScenesClips
 from tests.jepa import tiny
+from tests.toy_drive import SCENES, write_toy_drive
 
-U, F, X = UNOBSERVED, FREE, OCCUPIED
-
-
-def with_states(monkeypatch, module, columns: list[list[int]]):
-    """Let ``cell_states`` give these states: one list per cell, over the frames of one clip."""
-    states = torch.tensor(columns, dtype=torch.uint8).T  # (S, cells)
-    monkeypatch.setattr(module, "cell_states", lambda frames, grid: states[: frames.num_frames, None, :])
+CAR, ROAD = CLASS_NAMES.index("car"), CLASS_NAMES.index("driveable_surface")
+SHAPE = OccupancyProbe.grid.shape_zyx
 
 
-def test_targets_by_hand(monkeypatch):
-    """Two context frames (the second is now), two future frames."""
-    columns = [
-        [F, X, F, F],  # seen now: occupied, whatever others say
-        [X, F, X, X],  # seen now: free
-        [U, U, X, X],  # later occupied
-        [F, U, F, X],  # most saw it free
-        [X, U, F, U],  # one against one: unknown
-        [U, U, U, U],  # never seen: unknown
-        [X, U, U, U],  # seen before, not now
-    ]
-    with_states(monkeypatch, occupancy, columns)
-    targets = occupancy_targets(tiny.batch(0), tiny.BEV)
-    rows = {name: getattr(targets, name)[0, 0].tolist() for name in ("occupied", "known", "hidden", "never_seen")}
-    assert rows["known"] == [True, True, True, True, False, False, True]
-    assert [o for o, k in zip(rows["occupied"], rows["known"], strict=True) if k] == [True, False, True, False, True]
-    assert rows["hidden"] == [False, False, True, True, False, False, True]
-    assert rows["never_seen"] == [False, False, True, False, False, False, False]
+def truth_of(classes: torch.Tensor, camera=None, returns=None) -> OccupancyTruth:
+    everything = torch.ones(SHAPE, dtype=torch.bool)
+    camera = everything if camera is None else camera
+    labels = Occ3DLabels(
+        np.ascontiguousarray(xyz_from_zyx(classes).numpy()),
+        np.ascontiguousarray(xyz_from_zyx(everything).numpy()),
+        np.ascontiguousarray(xyz_from_zyx(camera).numpy()),
+    )
+    return OccupancyTruth(labels, classes, everything if returns is None else returns, np.array([[0.0, 0, 1.8]]))
 
 
-def test_targets_agree_with_the_world():
-    """On a still world, cells known to be occupied hold a post, and hidden cells were not observed now."""
-    clips = tiny.batch(0)
-    targets = occupancy_targets(clips, tiny.BEV)
-    posts = clips.points[(clips.points[:, 2] > 1.0) & (clips.point_frame == 1), :3]
-    flat, inside = tiny.BEV.bev_index(posts)
-    assert targets.occupied.flatten()[flat[inside]].all()
-    assert not (targets.hidden & ~targets.known).any()
-    assert not (targets.never_seen & ~targets.hidden).any()
+def road_and_cars(cars: int = 1) -> torch.Tensor:
+    classes = torch.full(SHAPE, FREE, dtype=torch.uint8)
+    classes[2] = ROAD
+    for number in range(cars):
+        classes[3:6, 100 + 10 * number : 104 + 10 * number, 110:120] = CAR
+    return classes
 
 
-def test_joined_targets():
-    part = occupancy_targets(tiny.batch(0), tiny.BEV)
-    assert OccupancyTargets.joined([part, part]).known.shape == (2, 32, 32)
+def test_a_perfect_answer_has_every_score_of_one():
+    truth = truth_of(road_and_cars())
+    metrics = OccupancyProbe().evaluate([(truth.classes, truth)], 0.5)
+    for name in ("miou_occ3d", "miou_occ3d_unmasked", "miou_sparseocc", "iou_visible", "rayiou", "iou_of_car"):
+        assert metrics[name] == 1, name
+    assert np.isnan(metrics["iou_of_bus"])
+    assert set(OccupancyProbe.columns) <= set(metrics)
 
 
-def test_last_seen_by_hand(monkeypatch):
-    with_states(monkeypatch, baselines, [[X, F], [X, U], [F, U], [U, U], [U, X]])
-    assert last_seen(tiny.batch(0), tiny.BEV)[0, 0].tolist() == [0.0, 1.0, 0.0, 0.5, 1.0]
+def test_a_missing_car_by_hand():
+    truth = truth_of(road_and_cars())
+    metrics = OccupancyProbe(with_rays=False).evaluate([(road_and_cars(0), truth)], 0.5)
+    assert metrics["miou_occ3d"] == pytest.approx(1 / 2)  # the road is right
+    assert metrics["iou_occ3d"] == pytest.approx(200 * 200 / (200 * 200 + 3 * 4 * 10))
+    assert np.isnan(metrics["rayiou"])
 
 
-def test_raw_features_by_hand():
-    clips = tiny.batch(0)
-    now = clips.point_frame == 1
-    points = clips.points.clone()
-    points[:, 0] = 100.0  # out of the grid
-    first, second = now.nonzero()[:2, 0]
-    points[first, :3] = torch.tensor([0.4, 0.4, 0.5])
-    points[second, :3] = torch.tensor([0.5, 0.5, 1.5])
-    features = raw_features(replace(clips, points=points), tiny.BEV)
-    assert features.shape == (1, tiny.CONTEXT * RAW_CHANNELS_PER_FRAME, 32, 32)
-    log_count, highest, lowest, unobserved, free, occupied = features[0, RAW_CHANNELS_PER_FRAME:, 16, 16].tolist()
-    assert abs(log_count - torch.tensor(3.0).log().item()) < 1e-6
-    assert (highest, lowest) == (0.75, 0.25)
-    assert unobserved + free + occupied == 1
-    assert not features[0, RAW_CHANNELS_PER_FRAME : RAW_CHANNELS_PER_FRAME + 3, 16, 17].any()
+def test_the_loss_counts_what_it_is_told_to():
+    classes = road_and_cars()
+    classes[:, :50] = UNKNOWN
+    camera = torch.zeros(SHAPE, dtype=torch.bool)
+    camera[:, :, :150] = True
+    truth, window = truth_of(classes, camera), (slice(40, 120), slice(100, 200))
+    logits = torch.zeros(1, CLASSES * SHAPE[0], 80, 100, requires_grad=True)
+    for mask, wanted in (
+        ("camera", (classes != UNKNOWN) & camera),
+        ("none", classes != UNKNOWN),
+    ):
+        loss = OccupancyProbe(train_mask=mask).loss(logits, [truth], window)
+        assert loss.item() == pytest.approx(np.log(CLASSES), rel=1e-5)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        touched = gradient.unflatten(1, (CLASSES, -1)).abs().sum(1)[0] > 0
+        assert torch.equal(touched, wanted[:, window[0], window[1]])
+    nothing = truth_of(torch.full(SHAPE, UNKNOWN, dtype=torch.uint8))
+    assert OccupancyProbe().loss(logits, [nothing], window).item() == 0
+
+
+def test_logits_are_read_back_as_the_loss_wrote_them():
+    """Gradient steps on the loss make `answer` give the truth."""
+    probe, truth, window = OccupancyProbe(), truth_of(road_and_cars()), (slice(95, 110), slice(105, 125))
+    logits = torch.zeros(1, CLASSES * SHAPE[0], 15, 20, requires_grad=True)
+    loss = probe.loss(logits, [truth], window)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert torch.equal(probe.answer(-gradient[0], truth), truth.classes[:, window[0], window[1]])
+
+
+@pytest.fixture
+def items(monkeypatch):
+    """Three training truths with the road in layer 2, twice with a car; one test truth with one return on it."""
+    probe = OccupancyProbe()
+    made = [truth_of(road_and_cars(cars)) for cars in (1, 1, 0)]
+    train = Items(probe, None, [0, 1, 2])
+    returns = torch.zeros(SHAPE, dtype=torch.bool)
+    returns[4, 7, 9] = returns[2, 3, 4] = True
+    test = Items(probe, None, [0])
+    train._truths.update({i: [truth] for i, truth in enumerate(made)})
+    test._truths[0] = [truth_of(road_and_cars(), returns=returns)]
+    return probe, train, test
+
+
+def test_answers_without_training(items, monkeypatch):
+    probe, train, test = items
+    monkeypatch.setattr(OccupancyProbe, "items_per_clip", lambda self, dataset: 1)
+    rows = {name: list(answers()) for name, answers in probe.untrained(train, test)}
+    free, commonest, returns = (rows[name][0] for name in rows)
+    assert (free == FREE).all()
+    assert torch.equal(commonest, road_and_cars(1))  # two of three
+    assert returns[2, 3, 4] == ROAD
+    assert returns[4, 7, 9] == CAR  # the commonest thing at that height, although most voxels there are free
+    assert (returns != FREE).sum() == 2
+
+
+def test_what_stands_is_neither_ground_nor_free():
+    classes = road_and_cars()
+    classes[:, 0, 0] = UNKNOWN
+    assert stands(classes).sum() == 4 * 10
+
+
+def test_returns_are_moved_into_the_present():
+    clip = tiny.clip(0)
+    voxels = returned_voxels(clip, OccupancyProbe.grid)
+    index, inside = OccupancyProbe.grid.cell_index(clip.now.points_ego[:, :3])
+    assert voxels[index[inside].unbind(-1)].all()
+    assert voxels.sum() > len(torch.unique(index[inside], dim=0))
+
+
+def test_truth_without_files_names_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("AVJEPA_CACHE", str(tmp_path / "index"))
+    root = write_toy_drive(tmp_path / "toy", scenes=1, keyframes=3)
+    dataset = NuScenesClips(root, (SCENES[0],), (0,), (), (32, 64), max_bad_share=1.0, cameras=())
+    with pytest.raises(BadFileError, match=r"labels\.npz"):
+        OccupancyProbe().truth(dataset, 0)
+    (truth,) = OccupancyProbe(labels="lidar_and_boxes").truth(dataset, 0)
+    assert (truth.classes == FREE).sum() > 1000
+    assert len(truth.ray_origins) == 3  # every keyframe of the scene

@@ -28,4 +28,10 @@ def test_table_shows_spread_where_there_are_seeds():
     ],
 )
 def test_a_gain_below_the_spread_is_no_gain(ours, theirs, verdict):
-    assert gain_verdict(ours, theirs) == verdict
+    assert gain_verdict(ours, theirs, "IoU") == verdict
+
+
+def test_of_an_error_less_is_a_gain():
+    assert gain_verdict([0.2], [0.4], "L1 m ↓") == "gain"
+    assert gain_verdict([0.4], [0.2], "L1 m ↓") == "loss"
+    assert gain_verdict([0.3, 0.5], [0.2, 0.4], "L1 m ↓") == "no difference"

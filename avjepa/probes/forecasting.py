@@ -1,0 +1,284 @@
+"""Forecasting probe: occupancy and LiDAR sweeps half a second to three seconds ahead, from predicted embeddings.
+
+A head reads the semantic occupancy of each future moment off the embedding predicted for it, in that moment's ego frame. A sweep
+is what its true rays meet in that occupancy. Metrics: metrics/occupancy_forecast.py and metrics/point_forecast.py.
+Letters: see conventions.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from avjepa.geometry.grid import BEVGrid
+from avjepa.geometry.occ3d import FREE, OCC3D_GRID, UNKNOWN, xyz_from_zyx, zyx_from_xyz
+from avjepa.geometry.resample import Window
+from avjepa.geometry.rigid import invert, transform_points
+from avjepa.probes.boxes import load_boxes
+from avjepa.probes.colours import column_entropy_panel, from_above_panel, hits_and_misses
+from avjepa.probes.forecast_baselines import (
+    PoseSource,
+    future_T_frames,
+    ray_cast_cloud,
+    ray_traced_cloud,
+    warped_cloud,
+    warped_occupancy,
+)
+from avjepa.probes.frozen import FutureView
+from avjepa.probes.lidar_occupancy import lidar_occupancy
+from avjepa.probes.metrics.occupancy_forecast import STEP_S, OccupancyForecastScore
+from avjepa.probes.metrics.point_forecast import PointForecastScore
+from avjepa.probes.occ3d_files import labels_path, read_labels
+from avjepa.probes.occupancy import CLASSES, class_loss, likeliest_class, stands
+from avjepa.probes.ray_depth import ray_depths
+from avjepa.probes.task import Items, Panels, Probe
+from avjepa.sensors.nuscenes_dataset import NuScenesClips
+from avjepa.sensors.sample import Clip
+
+CASTING_GRID = BEVGrid(
+    (-40.0, 40.0), (-40.0, 40.0), (-2.0, 6.0), 0.5, 0.5
+)  # smaller voxels let rays slip between points
+COLUMNS = {
+    "iou_mean": "IoU, mean of 1, 2, 3 s",
+    "miou_mean": "mIoU, mean of 1, 2, 3 s",
+    "iou_1s": "IoU, 1 s",
+    "iou_3s": "IoU, 3 s",
+    "cd_1s": "CD m², 1 s ↓",
+    "cd_3s": "CD m², 3 s ↓",
+    "nfcd": "NFCD m², .5 to 3 s ↓",
+    "l1": "L1 m, .5 to 3 s ↓",
+    "absrel": "AbsRel, .5 to 3 s ↓",
+}
+
+
+@dataclass(frozen=True)
+class Past:
+    """What baselines copy, of one clip.
+
+    Attributes:
+        classes: (Z, Y, X) true occupancy now.
+        clouds: T returns (P, 3) of the context, each in its own ego frame.
+        now_T_frame: (S, 4, 4).
+        time_s: (S,) after the present.
+        now_lidar: (3,) where the LiDAR stands now, in the present ego frame.
+    """
+
+    classes: torch.Tensor
+    clouds: list[np.ndarray]
+    now_T_frame: np.ndarray
+    time_s: np.ndarray
+    now_lidar: np.ndarray
+
+
+@dataclass(frozen=True)
+class ForecastTruth:
+    """One future moment, in its ego frame.
+
+    Attributes:
+        step: 0 for the first, half a second ahead.
+        classes: (Z, Y, X) uint8; UNKNOWN where there is no truth.
+        returns: (P, 3) of its sweep, inside the grid.
+        lidar: (3,) where its LiDAR stands.
+        past: of the clip.
+    """
+
+    step: int
+    classes: torch.Tensor
+    returns: np.ndarray
+    lidar: np.ndarray
+    past: Past
+
+    @property
+    def now_T_future(self) -> np.ndarray:
+        """(4, 4), true."""
+        return self.past.now_T_frame[len(self.past.clouds) + self.step]
+
+    @property
+    def directions(self) -> np.ndarray:
+        """(P, 3) unit directions of the true rays."""
+        offsets = self.returns - self.lidar
+        return offsets / np.linalg.norm(offsets, axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is expected of a future moment, in its ego frame: classes (Z, Y, X), returns (Q, 3), or both."""
+
+    classes: torch.Tensor | None
+    returns: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class ForecastProbe(Probe[ForecastTruth, Forecast]):
+    """Answers for every future keyframe of a clip.
+
+    Attributes:
+        labels: as in the occupancy probe.
+        poses: how trained rows know the future ego frames.
+        ray_step: every n-th return of a sweep is scored; 1 for all of them, which is slow.
+    """
+
+    labels: Literal["occ3d", "lidar_and_boxes"] = "occ3d"
+    poses: PoseSource = "true"
+    ray_step: int = 1
+    name = "forecasting"
+    grid = OCC3D_GRID
+    outputs = CLASSES * OCC3D_GRID.shape_zyx[0]
+    columns = COLUMNS
+
+    @property
+    def view(self) -> FutureView:
+        """The embeddings predicted for future moments."""
+        return FutureView(self.poses)
+
+    @property
+    def convention(self) -> str:
+        """How the metrics are defined."""
+        return (
+            "OccWorld's mIoU and IoU: at the moment, no mask, a class that is absent from the truth counts 1; 4D-Occ's CD, NFCD, "
+            f"L1, AbsRel of every {self.ray_step}. return inside the Occ3D grid, mean over sweeps; trained rows know the future "
+            f"ego poses by: {self.poses}; their input is past sensor data, that of copied occupancy is the TRUE present occupancy; "
+            f"truth: {self.labels}"
+        )
+
+    def items_per_clip(self, dataset: NuScenesClips) -> int:
+        """One a future keyframe."""
+        return dataset.clips.shape[1] - dataset.num_context
+
+    def truth(self, dataset: NuScenesClips, clip: int) -> list[ForecastTruth]:
+        """Truth of every future keyframe.
+
+        Raises:
+            DataError: there is no file of labels, or no table of boxes, or it is damaged.
+        """
+        frames = dataset[clip]
+        now_T_global = invert(frames.now.global_T_ego)
+        past = Past(
+            classes=self._classes(dataset, frames, frames.num_context - 1),
+            clouds=[frame.points_ego[:: self.ray_step, :3].numpy() for frame in frames.frames[: frames.num_context]],
+            now_T_frame=np.stack([now_T_global @ frame.global_T_ego for frame in frames.frames]),
+            time_s=np.array([frame.timestamp_us - frames.now.timestamp_us for frame in frames.frames]) * 1e-6,
+            now_lidar=frames.now.lidar_origin_ego.double().numpy(),
+        )
+        truths = []
+        for step, frame in enumerate(frames.frames[frames.num_context :]):
+            xyz = frame.points_ego[:: self.ray_step, :3]
+            truths.append(
+                ForecastTruth(
+                    step=step,
+                    classes=self._classes(dataset, frames, frames.num_context + step),
+                    returns=xyz[self.grid.cell_index(xyz)[1]].double().numpy(),
+                    lidar=frame.lidar_origin_ego.double().numpy(),
+                    past=past,
+                )
+            )
+        return truths
+
+    def loss(self, logits: torch.Tensor, truths: list[ForecastTruth], window: Window) -> torch.Tensor:
+        """Cross-entropy on all voxels whose truth is known."""
+        classes = torch.stack([truth.classes[:, window[0], window[1]] for truth in truths])
+        return class_loss(logits, classes, classes != UNKNOWN)
+
+    def answer(self, logits: torch.Tensor, truth: ForecastTruth) -> Forecast:
+        """The likeliest classes."""
+        return Forecast(likeliest_class(logits), None)
+
+    def untrained(self, train: Items, test: Items) -> Iterator[tuple[str, Callable[[], Iterator[Forecast]]]]:
+        """Copies of the present, still or moved by the ego-motion, and everything seen so far, ray by ray."""
+        yield "persistence", lambda: (Forecast(t.past.classes, t.past.clouds[-1]) for t in test.truths())
+        for poses in ("true", "constant velocity"):
+            yield f"warp-persistence, {poses} poses", lambda p=poses: (self._warped(t, p) for t in test.truths())
+            yield f"ray casting, {poses} poses", lambda p=poses: (self._cast(t, p) for t in test.truths())
+            yield f"ray tracing, {poses} poses", lambda p=poses: (self._traced(t, p) for t in test.truths())
+
+    def evaluate(self, pairs: Iterable[tuple[Forecast, ForecastTruth]], threshold: float) -> dict[str, float]:
+        """Occupancy at 1, 2 and 3 s, and sweeps at every step."""
+        occupancy, sweeps = OccupancyForecastScore(), None
+        for forecast, truth in pairs:
+            sweeps = sweeps or PointForecastScore(len(truth.past.now_T_frame) - len(truth.past.clouds))
+            if forecast.classes is not None:
+                occupancy.add_step(truth.step, xyz_from_zyx(forecast.classes), xyz_from_zyx(truth.classes))
+            self._add_sweep(sweeps, forecast, truth)
+        at, scores, all_steps = (
+            (lambda second: sweeps.at(round(second / STEP_S) - 1)),
+            occupancy.scores(),
+            sweeps.until(5),
+        )
+        metrics = {"cd_1s": at(1).cd_m2, "cd_2s": at(2).cd_m2, "cd_3s": at(3).cd_m2}
+        metrics |= {"nfcd": all_steps.nfcd_m2, "l1": all_steps.l1_m, "absrel": all_steps.absrel}
+        if not occupancy.volumes:
+            nothing = [f"{m}_{when}" for m in ("iou", "miou") for when in ("mean", "1s", "2s", "3s")]
+            return metrics | dict.fromkeys(nothing, float("nan"))
+        metrics |= {f"iou_{second}s": value for second, value in scores.geometric_iou.items()}
+        metrics |= {f"miou_{second}s": value for second, value in scores.miou.items()}
+        return metrics | {"iou_mean": scores.mean_geometric_iou, "miou_mean": scores.mean_miou}
+
+    def truth_panels(self, truth: ForecastTruth) -> Panels:
+        """The last moment, from above."""
+        return Panels(from_above_panel(truth.classes))
+
+    def panels(self, answer: Forecast, truth: ForecastTruth, threshold: float, logits: torch.Tensor | None) -> Panels:
+        """From above, errors of what stands above the ground, and entropy; returns alone count as things that stand."""
+        known = (truth.classes != UNKNOWN).any(0)
+        if answer.classes is None:
+            xyz = torch.from_numpy(answer.returns[np.isfinite(answer.returns).all(1)])
+            index_zyx, inside = self.grid.cell_index(xyz)
+            classes = torch.full(self.grid.shape_zyx, FREE, dtype=torch.uint8)
+            classes[index_zyx[inside].unbind(-1)] = 0
+        else:
+            classes = answer.classes
+        error = hits_and_misses(stands(classes), stands(truth.classes), known)
+        uncertainty = None if logits is None else column_entropy_panel(logits.unflatten(0, (CLASSES, -1)))
+        return Panels(from_above_panel(classes), error, uncertainty)
+
+    def _classes(self, dataset: NuScenesClips, clip: Clip, which: int) -> torch.Tensor:
+        """True occupancy (Z, Y, X) of one frame of a clip, in its ego frame."""
+        frame = clip.frames[which]
+        if self.labels == "occ3d":
+            labels = read_labels(labels_path(dataset.root, frame.scene, frame.token))
+        else:
+            labels = lidar_occupancy(Clip(clip.frames, which + 1), load_boxes(dataset.root))
+        return torch.from_numpy(np.ascontiguousarray(zyx_from_xyz(labels.semantics)))
+
+    def _poses(self, truth: ForecastTruth, source: PoseSource) -> np.ndarray:
+        """From each context frame to the future one, (T, 4, 4)."""
+        past = truth.past
+        return future_T_frames(past.now_T_frame, past.time_s, len(past.clouds), source)[truth.step]
+
+    def _warped(self, truth: ForecastTruth, source: PoseSource) -> Forecast:
+        future_T_now = self._poses(truth, source)[-1]
+        present = np.where(truth.past.classes == UNKNOWN, FREE, truth.past.classes)
+        classes = warped_occupancy(xyz_from_zyx(present), future_T_now, self.grid, FREE)
+        returns = warped_cloud(truth.past.clouds[-1], future_T_now)
+        return Forecast(torch.from_numpy(np.ascontiguousarray(zyx_from_xyz(classes))), returns)
+
+    def _cast(self, truth: ForecastTruth, source: PoseSource) -> Forecast:
+        poses = self._poses(truth, source)
+        cloud = ray_cast_cloud(truth.past.clouds, poses, CASTING_GRID, truth.lidar, truth.directions)
+        return Forecast(None, cloud)
+
+    def _traced(self, truth: ForecastTruth, source: PoseSource) -> Forecast:
+        poses = self._poses(truth, source)
+        return Forecast(None, ray_traced_cloud(truth.past.clouds, poses, truth.lidar, truth.directions))
+
+    def _add_sweep(self, sweeps: PointForecastScore, forecast: Forecast, truth: ForecastTruth) -> None:
+        """Score a sweep in 4D-Occ's frame: axes of the present ego frame, origin at the present LiDAR."""
+        returns = forecast.returns
+        if returns is None and len(truth.returns):
+            origin, directions = torch.from_numpy(truth.lidar), torch.from_numpy(truth.directions)
+            depths = ray_depths(forecast.classes != FREE, self.grid, origin, directions)
+            returns = truth.lidar + truth.directions * depths.depth_m.numpy()[:, None]
+        if returns is not None:
+            returns = returns[np.isfinite(returns).all(1)]
+        if returns is None or not len(returns):
+            sweeps.skipped += 1
+            return
+        predicted, true, lidar = (
+            transform_points(truth.now_T_future, xyz) - truth.past.now_lidar
+            for xyz in (returns.astype(np.float64), truth.returns, truth.lidar[None])
+        )
+        sweeps.add(truth.step, predicted, true, lidar[0])

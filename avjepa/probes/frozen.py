@@ -1,0 +1,221 @@
+"""What probes read of a frozen model: embeddings of the present or of predicted moments, computed once and kept on disk.
+
+A view says which maps are read of a clip; each such map is an *item*. Kept files are named by everything that decides their
+content (weights, architecture, code, sensor files, view), so that none is ever stale. Letters: see conventions.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+import avjepa
+from avjepa.files import replacing
+from avjepa.geometry.grid import BEVGrid
+from avjepa.geometry.rigid import invert
+from avjepa.jepa.model import BEVJEPA
+from avjepa.jepa.target_encoder import normalised
+from avjepa.probes.baselines import future_raw_features, raw_features
+from avjepa.probes.forecast_baselines import PoseSource, future_T_frames
+from avjepa.sensors.collate import collate_clips
+from avjepa.sensors.nuscenes_dataset import NuScenesClips
+from avjepa.sensors.sample import ClipBatch
+
+# What embeddings depend on.
+CODE = (
+    *("geometry", "sensors", "bev", "jepa"),
+    *("probes/frozen.py", "probes/baselines.py", "probes/forecast_baselines.py"),
+)
+
+
+class View(Protocol):
+    """Which maps a probe reads of a clip, learned or raw. Two views that differ must differ in ``repr``."""
+
+    def embed(self, jepa: BEVJEPA, clips: ClipBatch) -> torch.Tensor:
+        """(B * items, C, Y, X) of a model."""
+        ...
+
+    def raw(self, clips: ClipBatch, grid: BEVGrid) -> torch.Tensor:
+        """(B * items, C_raw, Y, X) of the sensors, without a model."""
+        ...
+
+
+@dataclass(frozen=True)
+class PresentView:
+    """One item a clip: the present, unmasked; state over time and present embedding, both normalised (2 C channels)."""
+
+    def embed(self, jepa: BEVJEPA, clips: ClipBatch) -> torch.Tensor:
+        """(B, 2 C, Y, X)."""
+        state, z = jepa.encode_context(clips)
+        return torch.cat([normalised(state), normalised(z)], 1)
+
+    def raw(self, clips: ClipBatch, grid: BEVGrid) -> torch.Tensor:
+        """(B, T * 6, Y, X)."""
+        return raw_features(clips, grid)
+
+
+@dataclass(frozen=True)
+class FutureView:
+    """One item a future frame: its predicted embedding, normalised, and the overlap of both maps (C + 1 channels), in the
+    future ego frame.
+
+    Attributes:
+        poses: how the future ego frames are known. Those that are not "true" put the answer where the car was expected.
+    """
+
+    poses: PoseSource = "true"
+
+    def embed(self, jepa: BEVJEPA, clips: ClipBatch) -> torch.Tensor:
+        """(B * F, C + 1, Y, X)."""
+        clips = self._moved(clips)
+        state, _ = jepa.encode_context(clips)
+        raw, overlap = jepa.predict(state, clips)  # (B, 1 + F, C, Y, X), (B, 1 + F, Y, X)
+        predicted = normalised(raw[:, 1:].flatten(0, 1))
+        return torch.cat([predicted, overlap[:, 1:].flatten(0, 1)[:, None].to(predicted)], 1)
+
+    def raw(self, clips: ClipBatch, grid: BEVGrid) -> torch.Tensor:
+        """(B * F, T * 6 + 2, Y, X)."""
+        return future_raw_features(self._moved(clips), grid)
+
+    def _moved(self, clips: ClipBatch) -> ClipBatch:
+        """The clips with the future poses that this view knows."""
+        context, now_T_frame = clips.num_context, clips.now_T_frame.double().cpu().numpy().copy()
+        for pose, time_s in zip(now_T_frame, clips.time_s.cpu().numpy(), strict=True):
+            pose[context:] = invert(future_T_frames(pose, time_s, context, self.poses)[:, context - 1])
+        return replace(clips, now_T_frame=torch.from_numpy(now_T_frame).to(clips.now_T_frame))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where features come from: a frozen model, or the raw input if ``jepa`` is None.
+
+    Attributes:
+        name: as the table's row shows it.
+        jepa: the model.
+        grid: of the features.
+        fingerprint: of the weights and the architecture.
+    """
+
+    name: str
+    jepa: BEVJEPA | None
+    grid: BEVGrid
+    fingerprint: str
+
+    @classmethod
+    def of_model(cls, name: str, jepa: BEVJEPA, architecture: str) -> Source:
+        """A model, frozen; ``architecture`` is any text that decides what the weights mean, such as its config."""
+        jepa = jepa.requires_grad_(False).eval()
+        digest = hashlib.sha256(architecture.encode())
+        for key, value in sorted(jepa.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return cls(name, jepa, jepa.encoder.grid, digest.hexdigest())
+
+    @classmethod
+    def of_raw_input(cls, grid: BEVGrid) -> Source:
+        """The sensors themselves, on a model's grid."""
+        return cls("raw input", None, grid, f"raw {grid}")
+
+
+class StoredFeatures:
+    """Features of n items in files, one file a clip, each (items, C, Y, X) float16."""
+
+    def __init__(self, files: list[Path], items_per_clip: int) -> None:
+        self.files = files
+        self.items_per_clip = items_per_clip
+
+    def __len__(self) -> int:
+        return len(self.files) * self.items_per_clip
+
+    def __getitem__(self, items: list[int]) -> torch.Tensor:
+        """(b, C, Y, X) float32."""
+        maps = [
+            np.load(self.files[item // self.items_per_clip], mmap_mode="r")[item % self.items_per_clip]
+            for item in items
+        ]
+        return torch.from_numpy(np.stack(maps)).float()
+
+
+def embed_clips(
+    source: Source,
+    view: View,
+    dataset: NuScenesClips,
+    clips: Iterable[int],
+    items_per_clip: int,
+    folder: Path,
+) -> StoredFeatures:
+    """Features of the clips, computed where the folder does not hold them yet.
+
+    Args:
+        source: what computes them.
+        view: which maps of a clip.
+        dataset: where clips are read from, without augmentation.
+        clips: numbers of the clips; iterated once, so that a progress bar can wrap them.
+        items_per_clip: how many maps the view gives for a clip.
+        folder: of the kept files.
+    """
+    files = []
+    for number in clips:
+        path = folder / f"{feature_key(source, view, dataset, number)}.npy"
+        if not path.is_file():
+            batch = collate_clips([dataset[number]])
+            with torch.inference_mode():
+                maps = view.raw(batch, source.grid) if source.jepa is None else view.embed(source.jepa, batch)
+            if len(maps) != items_per_clip:
+                raise ValueError(f"{view} gave {len(maps)} maps of a clip; want {items_per_clip}")
+            with replacing(path) as temporary:
+                np.save(temporary, maps.half().cpu().numpy())
+        files.append(path)
+    return StoredFeatures(files, items_per_clip)
+
+
+def feature_key(source: Source, view: View, dataset: NuScenesClips, clip: int) -> str:
+    """Name of what decides the features of a clip."""
+    parts = (source.fingerprint, repr(view), clip_fingerprint(dataset, clip), code_fingerprint())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def clip_fingerprint(dataset: NuScenesClips, clip: int) -> str:
+    """What decides the content of a clip: poses, calibrations, size and time of every sensor file, and how they are read."""
+    index = dataset.index
+    digest = hashlib.sha256(repr((dataset.image_size, dataset.num_sweeps, dataset.cameras, dataset.use_lidar)).encode())
+    digest.update(str(dataset.num_context).encode())
+    for n in dataset.clips[clip]:
+        for array in (index.token, index.timestamp_us, index.global_T_ego, index.ego_T_lidar, index.pix_T_cam):
+            digest.update(np.ascontiguousarray(array[n]).tobytes())
+        for array in (index.ego_T_cam, index.sweep_age_s, index.sweep_ego_T_lidar, index.ego_T_sweep_ego):
+            digest.update(np.ascontiguousarray(array[n]).tobytes())
+        names = list(index.camera_file[n, dataset.cameras])
+        if dataset.use_lidar:
+            names += [index.lidar_file[n], *index.sweep_file[n, : dataset.num_sweeps - 1]]
+        digest.update(repr([_stat(dataset.root / str(name)) for name in names if name]).encode())
+    return digest.hexdigest()
+
+
+def _stat(path: Path) -> tuple[str, int, int]:
+    """Name, size and time of a file; sizes of -1 when there is none."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return str(path), -1, -1
+    return str(path), stat.st_size, stat.st_mtime_ns
+
+
+@cache
+def code_fingerprint(names: tuple[str, ...] = CODE) -> str:
+    """Of files and folders of the package, and of torch: another version may give other numbers."""
+    package = Path(avjepa.__file__).parent
+    digest = hashlib.sha256(torch.__version__.encode())
+    for name in names:
+        path = package / name
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,160 @@
+"""The map files of a nuScenes root: map expansion, out-of-date prior map (the generated city's), official drivable-area mask."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
+from shapely import LineString, Polygon
+
+from avjepa.errors import DataError
+from avjepa.probes.map_labels import DIVIDER, DrivableMask, VectorMap
+from avjepa.probes.metrics.map_iou import MAP_CLASSES
+
+DIVIDER_LAYERS = ("road_divider", "lane_divider")
+MAX_MASK_PIXELS = 2**31  # nuScenes's largest city has 1.2 billion; more is no mask
+STRIP_ROWS = 1024
+
+log = logging.getLogger("avjepa")
+
+
+def load_map(root: str | Path, city: str) -> VectorMap | DrivableMask:
+    """The map of a city: six classes from ``maps/expansion/<city>.json``, else drivable area from the official mask.
+
+    Raises:
+        DataError: the root has neither, or the file is damaged.
+    """
+    root = Path(root).expanduser()
+    expansion = _inside(root, f"maps/expansion/{city}.json")
+    if expansion.is_file():
+        return read_vector_map(expansion)
+    mask = _mask_file(root, city)
+    if mask is None or not mask.is_file():
+        wanted = expansion if mask is None else f"{expansion} nor {mask}"
+        raise DataError(
+            f"no map of {city}: want {wanted}; add nuScenes's map expansion 1.3, or make the city with tools/make_city.py"
+        )
+    log.warning("%s is missing: map truth of %s is drivable_area alone, from %s", expansion, city, mask.name)
+    return read_drivable_mask(mask)
+
+
+def load_prior_map(root: str | Path, city: str) -> VectorMap | None:
+    """The out-of-date map of a city, ``maps/prior/<city>.json``; None where the root has none (real nuScenes).
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = _inside(Path(root).expanduser(), f"maps/prior/{city}.json")
+    return read_vector_map(path) if path.is_file() else None
+
+
+def read_vector_map(path: Path) -> VectorMap:
+    """Read a map expansion of version 1.3.
+
+    Polygons that cross themselves are left out and counted, as the devkit leaves them out.
+
+    Raises:
+        DataError: missing, no JSON, a layer or record is missing, or a coordinate is not finite.
+    """
+    try:
+        return _vector_map(json.loads(path.read_text()), path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); copy it from the data set again") from error
+    except KeyError as error:
+        raise DataError(f"{path}: no layer or record {error}; want a map expansion of version 1.3") from error
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: no map expansion of version 1.3 ({error}); copy it again") from error
+
+
+def read_drivable_mask(path: Path) -> DrivableMask:
+    """Read an official mask: 8-bit grey PNG, 255 where cars may drive, 0.1 m a pixel.
+
+    Raises:
+        DataError: missing, truncated, or no such picture.
+    """
+    try:
+        # Image.open refuses pictures as large as a city, unless something has lifted its limit for the whole process.
+        with path.open("rb") as file, PngImageFile(file) as image:
+            if image.mode != "L" or image.width * image.height > MAX_MASK_PIXELS:
+                raise DataError(f"{path}: {image.mode} {image.width} x {image.height} px; want an 8-bit grey map mask")
+            strips = [
+                np.packbits(
+                    np.asarray(image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))) == 255, axis=1
+                )
+                for top in range(0, image.height, STRIP_ROWS)
+            ]
+            return DrivableMask(np.concatenate(strips), image.width)
+    except (UnidentifiedImageError, SyntaxError, ValueError, OSError) as error:
+        raise DataError(f"{path}: not a readable map mask ({error}); copy it from the data set again") from error
+
+
+def _vector_map(town: dict[str, Any], path: Path) -> VectorMap:
+    nodes = {node["token"]: (float(node["x"]), float(node["y"])) for node in town["node"]}
+    polygons = {polygon["token"]: polygon for polygon in town["polygon"]}
+    lines = {line["token"]: line["node_tokens"] for line in town["line"]}
+
+    def points(tokens: list[str]) -> np.ndarray:
+        xy_m = np.array([nodes[token] for token in tokens]).reshape(-1, 2)
+        if not np.isfinite(xy_m).all():
+            raise ValueError("a coordinate is not finite")
+        return xy_m
+
+    areas = {}
+    crossed = 0
+    for name in MAP_CLASSES:
+        if name == DIVIDER:
+            continue
+        shapes = []
+        for token in _polygon_tokens(town[name]):
+            outline = points(polygons[token]["exterior_node_tokens"])
+            holes = [points(hole["node_tokens"]) for hole in polygons[token]["holes"]]
+            if len(outline) >= 3:  # nuScenes holds rings without nodes
+                shapes.append(Polygon(outline, [hole for hole in holes if len(hole) >= 3]))
+        areas[name] = np.array([shape for shape in shapes if shape.is_valid], dtype=object)
+        crossed += len(shapes) - len(areas[name])
+    if crossed:
+        log.warning("%s: %d polygons cross themselves and are left out", path, crossed)
+    dividers = [points(lines[record["line_token"]]) for layer in DIVIDER_LAYERS for record in town[layer]]
+    return VectorMap(areas, np.array([LineString(line) for line in dividers if len(line) >= 2], dtype=object))
+
+
+def _polygon_tokens(records: list[dict]) -> Iterator[str]:
+    """Tokens of the polygons of a layer: several of a drivable area, one of any other record."""
+    for record in records:
+        yield from record["polygon_tokens"] if "polygon_tokens" in record else (record["polygon_token"],)
+
+
+def _mask_file(root: Path, city: str) -> Path | None:
+    """The mask that the table ``map`` gives to the city's logs; None when it names none."""
+    for tables in sorted(root.glob("v1.0-*")):
+        if not (tables / "map.json").is_file():
+            continue
+        try:
+            logs = {log["token"] for log in _table(tables / "log.json") if log["location"] == city}
+            for record in _table(tables / "map.json"):
+                if not logs.isdisjoint(record["log_tokens"]):
+                    return _inside(root, record["filename"])
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{tables}: log.json or map.json is damaged ({error}); copy the tables again") from error
+    return None
+
+
+def _table(path: Path) -> list[dict]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); copy the tables again") from error
+
+
+def _inside(root: Path, name: str) -> Path:
+    """``root / name``, if it stays below the root: city and file names come from tables."""
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{name}: leaves the data root; the tables of {root} cannot be trusted")
+    return path

@@ -1,0 +1,256 @@
+"""A probe study: every row of one task's table, each under the same heads. Rows that are done are kept, so that a study that
+was stopped goes on.
+
+    truth and features of every item -> answers that need no training -> heads on raw input, random-init and pretrained
+    features -> metrics on every test split
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from avjepa.files import replacing, write_json
+from avjepa.geometry.resample import Window
+from avjepa.probes.frozen import CODE, Source, code_fingerprint, embed_clips
+from avjepa.probes.heads import DenseHead, Features, HeadKind, HeadTraining, new_head, train_head
+from avjepa.probes.supervised import SupervisedTraining, train_supervised
+from avjepa.probes.task import Items, Probe
+from avjepa.sensors.nuscenes_dataset import NuScenesClips
+
+RANDOM_INIT, SUPERVISED = "random init", "supervised from scratch"
+ENCODER_SUFFIX = ".encoder.pth"
+ROW_CODE = (*CODE, "probes", "probes/metrics")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row, seed and label share of a table.
+
+    Attributes:
+        name: that of a source ("raw input", "random init", "JEPA"), "supervised from scratch", or that of an answer that
+            needs no training.
+        head: kind of the head; empty if it needs none.
+        label_share: share of the training scenes whose labels the head saw.
+        seed: of the head, and of the encoder where it has one.
+        metrics: by test split, then by metric; a split is missing where the row has no answer (no prior map, say).
+        threshold: chosen on the training items.
+        head_file: weights of the head, relative to the study's folder; empty if there is none.
+    """
+
+    name: str
+    head: str
+    label_share: float
+    seed: int
+    metrics: dict[str, dict[str, float]]
+    threshold: float
+    head_file: str
+
+    @property
+    def title(self) -> str:
+        """As the table shows it."""
+        return ", ".join([self.name, *([f"{self.head} head"] if self.head else [])])
+
+
+@dataclass(frozen=True)
+class Study:
+    """One task's table in the making.
+
+    Attributes:
+        probe: the task.
+        train: clips that heads are trained on.
+        tests: clips of each test split.
+        sources: by row name, one source for each seed; RANDOM_INIT is one of them.
+        heads: how each kind of head is trained.
+        supervised: how encoder and head are trained from scratch, or None to leave that row out.
+        label_shares: shares of the training scenes that heads see, each its own set of rows.
+        folder: of results; rows are kept in ``rows/``.
+        features: folder of kept embeddings.
+        progress: wraps an iterable with a bar: (iterable, description, total).
+    """
+
+    probe: Probe
+    train: NuScenesClips
+    tests: dict[str, NuScenesClips]
+    sources: dict[str, list[Source]]
+    heads: dict[str, HeadTraining]
+    supervised: SupervisedTraining | None
+    label_shares: tuple[float, ...]
+    folder: Path
+    features: Path
+    progress: Callable[[Iterable, str, int], Iterable]
+
+    def rows(self) -> Iterator[Row]:
+        """Every row, the untrained ones first; those that were done before are read."""
+        train = self.items(self.train)
+        tests = {name: self.items(dataset) for name, dataset in self.tests.items()}
+        yield from self._untrained_rows(train, tests)
+        seeds = len(next(iter(self.sources.values())))
+        for share in self.label_shares:
+            for seed in range(seeds):
+                train = Items(self.probe, self.train, share_of_scenes(self.train, share, seed))
+                for name, sources in self.sources.items():
+                    for head in self.heads:
+                        yield self._trained_row(sources[seed], name, head, seed, train, tests, share)
+                if self.supervised is not None:
+                    yield self._supervised_row(seed, train, tests, share)
+
+    def items(self, dataset: NuScenesClips) -> Items:
+        """All items of a data set."""
+        return Items(self.probe, dataset, list(range(len(dataset))))
+
+    def embed(self, source: Source, items: Items, what: str) -> Features:
+        """Features of the items, kept on disk."""
+        clips = self.progress(items.clips, f"embedding {what}: {source.name}", len(items.clips))
+        return embed_clips(source, self.probe.view, items.dataset, clips, items.per_clip, self.features)
+
+    def _untrained_rows(self, train: Items, tests: dict[str, Items]) -> Iterator[Row]:
+        untrained = {split: dict(self.probe.untrained(train, test)) for split, test in tests.items()}
+        for name in dict.fromkeys(name for answers in untrained.values() for name in answers):
+            path = self._row_file(name, "", 1.0, 0, self._key(name, train, tests))
+            row = read_row(path)
+            if row is None:
+                metrics = {}
+                for split, test in tests.items():
+                    if name in untrained[split]:
+                        pairs = zip(untrained[split][name](), test.truths(), strict=True)
+                        metrics[split] = self.probe.evaluate(self.progress(pairs, f"{name}, {split}", len(test)), 0.5)
+                row = Row(name, "", 1.0, 0, metrics, 0.5, "")
+                keep_row(path, row)
+            yield row
+
+    def _trained_row(
+        self, source: Source, name: str, head_name: str, seed: int, train: Items, tests: dict[str, Items], share: float
+    ) -> Row:
+        """A head on frozen features."""
+        training = self.heads[head_name]
+        path = self._row_file(name, head_name, share, seed, self._key(source.fingerprint, train, tests, repr(training)))
+        row = read_row(path)
+        if row is not None:
+            return row
+        features = self.embed(source, train, "training clips")
+        head = new_head(training.kind, self.probe.outputs, source.grid, self.probe.grid, features, seed)
+
+        def loss(logits: torch.Tensor, items: list[int], window: Window) -> torch.Tensor:
+            return self.probe.loss(logits, [train.truth(item) for item in items], window)
+
+        train_head(head, features, loss, training, seed)
+        return self._measured(Row(name, head_name, share, seed, {}, 0.5, ""), path, source, head, train, tests)
+
+    def _supervised_row(self, seed: int, train: Items, tests: dict[str, Items], share: float) -> Row:
+        """Encoder and head trained together, from the weights of the random-init row."""
+        start, training = self.sources[RANDOM_INIT][seed], self.supervised
+        path = self._row_file(
+            SUPERVISED, training.head, share, seed, self._key(start.fingerprint, train, tests, repr(training))
+        )
+        row = read_row(path)
+        if row is not None:
+            return row
+        jepa = copy.deepcopy(start.jepa)
+        features = self.embed(start, train, "training clips")
+        head = new_head(training.head, self.probe.outputs, start.grid, self.probe.grid, features, seed)
+        train_supervised(jepa, head, train, training, seed)
+        save_weights(path.with_suffix(ENCODER_SUFFIX), jepa)
+        source = Source.of_model(SUPERVISED, jepa, start.fingerprint)
+        return self._measured(
+            Row(SUPERVISED, training.head, share, seed, {}, 0.5, ""), path, source, head, train, tests
+        )
+
+    def _measured(
+        self, row: Row, path: Path, source: Source, head: DenseHead, train: Items, tests: dict[str, Items]
+    ) -> Row:
+        """The row with its threshold and metrics, kept with its head."""
+        threshold = self.probe.tune(self.pairs(head, self.embed(source, train, "training clips"), train))
+        metrics = {}
+        for split, test in tests.items():
+            pairs = self.pairs(head, self.embed(source, test, f"{split} clips"), test)
+            metrics[split] = self.probe.evaluate(self.progress(pairs, f"{row.title}, {split}", len(test)), threshold)
+        head_file = path.with_suffix(".pth")
+        save_weights(head_file, head)
+        row = replace(row, metrics=metrics, threshold=threshold, head_file=str(head_file.relative_to(self.folder)))
+        keep_row(path, row)
+        return row
+
+    @torch.inference_mode()
+    def logits(self, row: Row, dataset: NuScenesClips, clip: int) -> torch.Tensor:
+        """What a trained row said of a clip, (items, K, Y, X)."""
+        state = torch.load(self.folder / row.head_file, weights_only=True)
+        source, kind = self._source_of(row)
+        moments = state["mean"][:, 0, 0], state["std"][:, 0, 0]
+        head = DenseHead(kind, self.probe.outputs, source.grid, self.probe.grid, *moments)
+        head.load_state_dict(state)
+        items = Items(self.probe, dataset, [clip])
+        features = embed_clips(source, self.probe.view, dataset, [clip], items.per_clip, self.features)
+        return head.eval()(features[list(range(len(items)))])
+
+    def _source_of(self, row: Row) -> tuple[Source, HeadKind]:
+        """Where a trained row's features come from, and the kind of its head."""
+        if row.name != SUPERVISED:
+            return self.sources[row.name][row.seed], self.heads[row.head].kind
+        start = self.sources[RANDOM_INIT][row.seed]
+        jepa = copy.deepcopy(start.jepa)
+        file = (self.folder / row.head_file).with_suffix(ENCODER_SUFFIX)
+        jepa.load_state_dict(torch.load(file, weights_only=True))
+        return Source.of_model(SUPERVISED, jepa, start.fingerprint), self.supervised.head
+
+    @torch.inference_mode()
+    def pairs(self, head: DenseHead, features: Features, items: Items) -> Iterator[tuple]:
+        """Answers of a head beside the truth, item by item."""
+        for item in range(len(items)):
+            truth = items.truth(item)
+            yield self.probe.answer(head(features[[item]])[0], truth), truth
+
+    def _key(self, source: str, train: Items, tests: dict[str, Items], training: str = "") -> str:
+        """Of everything that decides a row."""
+        parts = [source, training, repr(self.probe), code_fingerprint(ROW_CODE), train.fingerprint()]
+        parts += [f"{name} {test.fingerprint()}" for name, test in tests.items()]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+    def _row_file(self, name: str, head: str, share: float, seed: int, key: str) -> Path:
+        slug = "-".join([*filter(None, [name, head]), f"{share:g}", f"seed{seed}"]).replace(" ", "_").replace("/", "_")
+        return self.folder / "rows" / f"{slug}-{key}.json"
+
+
+def share_of_scenes(dataset: NuScenesClips, share: float, seed: int) -> list[int]:
+    """Clips of a share of the scenes, drawn by the seed; of a single scene, its first clips, when there are too few scenes.
+
+    The order of scenes is one per seed, so that a larger share holds every smaller one.
+    """
+    scene_of_clip = dataset.index.scene[dataset.clips[:, dataset.num_context - 1]]
+    scenes = np.random.default_rng(seed).permutation(np.unique(scene_of_clip))
+    wanted = share * len(scenes)
+    if share >= 1:
+        return list(range(len(dataset)))
+    chosen = scenes[: max(1, math.floor(wanted))]
+    clips = np.flatnonzero(np.isin(scene_of_clip, chosen))
+    if wanted < 1:
+        clips = clips[: max(1, math.ceil(wanted * len(clips)))]
+    return clips.tolist()
+
+
+def save_weights(path: Path, module: nn.Module) -> None:
+    """Write a state dict."""
+    with replacing(path) as temporary:
+        torch.save(module.state_dict(), temporary)
+
+
+def keep_row(path: Path, row: Row) -> None:
+    """Write a finished row."""
+    write_json(path, asdict(row))
+
+
+def read_row(path: Path) -> Row | None:
+    """A row that was finished before; None if there is none, or it is damaged."""
+    try:
+        return Row(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None

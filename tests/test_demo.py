@@ -1,0 +1,88 @@
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from avjepa.cli import run_tool
+from avjepa.errors import UserError
+from tools import demo
+
+FAKE_PROBES = (("configs/probes/map_city.py", "--seeds", "1"), ("configs/probes/bev_occupancy_city.py",))
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Commands that the demo ran, without running them; each writes its product."""
+    ran = []
+
+    def run(command: list[str]) -> float:
+        ran.append(command)
+        named = dict(pairwise(command))
+        products = {
+            "tools/make_city.py": Path(named.get("--out", "")) / "v1.0-mini",
+            "tools/train.py": Path(named.get("--work-dir", "")) / "last.pth",
+            "tools/probe.py": Path(named.get("--out", "")) / "record.json",
+            "tools/report.py": Path(command[1]) / "report.html",
+        }
+        products[command[0]].parent.mkdir(parents=True, exist_ok=True)
+        products[command[0]].touch()
+        return 2.0
+
+    monkeypatch.setattr(demo, "PROBES", FAKE_PROBES)
+    monkeypatch.setattr(demo, "_run", run)
+    return ran
+
+
+def demo_in(folder) -> None:
+    demo.main(["--out", str(folder / "out"), "--city", str(folder / "city")])
+
+
+def test_every_probe_has_its_stage(tmp_path, commands):
+    demo_in(tmp_path)
+    out, data = tmp_path / "out", ["--data", str(tmp_path / "city")]
+    assert commands[2:4] == [
+        ["tools/probe.py", FAKE_PROBES[0][0], f"{out}/last.pth", *data, "--out", f"{out}/probes/map", "--seeds", "1"],
+        ["tools/probe.py", FAKE_PROBES[1][0], f"{out}/last.pth", *data, "--out", f"{out}/probes/bev_occupancy"],
+    ]
+    stages = json.loads((out / "stages.json").read_text())
+    names = ["city", "pretraining", "probe: map", "probe: bev occupancy", "report"]
+    assert [name for name in stages if name != "venv"] == names
+    assert [command[0] for command in commands] == [
+        *("tools/make_city.py", "tools/train.py", "tools/probe.py", "tools/probe.py", "tools/report.py")
+    ]
+
+
+def test_again_it_does_what_is_missing_and_the_report(tmp_path, commands):
+    demo_in(tmp_path)
+    (tmp_path / "out" / "probes" / "map" / "record.json").unlink()
+    commands.clear()
+    demo_in(tmp_path)
+    assert [command[:2] for command in commands] == [
+        ["tools/probe.py", FAKE_PROBES[0][0]],
+        ["tools/report.py", str(tmp_path / "out")],
+    ]
+
+
+def test_stopped_pretraining_goes_on(tmp_path, commands):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "last.pth").touch()
+    demo_in(tmp_path)
+    assert commands[1][-1] == "--resume"
+
+
+def test_a_stage_that_fails_is_not_counted_as_done(tmp_path, commands, monkeypatch, capsys):
+    def fail(command):
+        raise UserError("no space")
+
+    monkeypatch.setattr(demo, "_run", fail)
+    with pytest.raises(SystemExit):
+        run_tool(lambda: demo_in(tmp_path))
+    assert "no space" in capsys.readouterr().err
+    assert not {"city", "report"} & set(demo._read_seconds(tmp_path / "out"))
+
+
+def test_the_probes_are_there():
+    for config, *_ in demo.PROBES:
+        assert Path(config).is_file()
+        assert config.endswith("_city.py")
