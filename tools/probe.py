@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from rich.progress import track
 
 from avjepa.cli import run_tool
@@ -20,6 +20,7 @@ from avjepa.engine.registry import build
 from avjepa.errors import CheckpointError, ConfigError
 from avjepa.jepa.model import BEVJEPA
 from avjepa.probes.frozen import Source
+from avjepa.probes.heads import HeadTraining
 from avjepa.probes.splits import SPLITS, PlacedFrames, PlaceSplit, check_split
 from avjepa.probes.study import RANDOM_INIT, Row, Study
 from avjepa.probes.task import Panels
@@ -66,6 +67,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="X",
         help="shares of the training scenes whose labels heads see (default 1)",
     )
+    parser.add_argument(
+        "--heads", nargs="+", metavar="KIND", help="heads of the config to train (default: all of them)"
+    )
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="settings in the config to change"
+    )
     parser.add_argument("--out", type=Path, help="results; default: probes/NAME beside the first checkpoint")
     parser.add_argument(
         "--cache", type=Path, metavar="DIR", help="embeddings; default: probes/embeddings beside the first checkpoint"
@@ -78,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.seeds < 1 or not all(0 < share <= 1 for share in args.label_share):
         raise ConfigError("--seeds must be at least 1, and every --label-share in (0, 1]")
-    cfg = load_config(args.config, data_root=args.data)
+    cfg = load_config(args.config, args.cfg_options, args.data)
     pretrain = load_config(args.config.parent / cfg.pretrain_config)
     probe = build(cfg.probe)
     train, tests = build(cfg.train_data.dataset), build(cfg.test_data)
@@ -89,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
         train=train,
         tests=tests,
         sources=sources(pretrain, args.checkpoints, args.seeds),
-        heads=build(cfg.heads),
+        heads=chosen_heads(cfg, args.heads),
         supervised=build(cfg.get("supervised")),
         label_shares=tuple(args.label_share),
         folder=args.out or beside / probe.name,
@@ -114,6 +121,19 @@ def main(argv: list[str] | None = None) -> None:
         convention=probe.convention,
     )
     print(f"\nwritten: {study.folder / 'record.json'}, and a picture a split beside it")
+
+
+def chosen_heads(cfg: Config, names: list[str] | None) -> dict[str, HeadTraining]:
+    """The heads of the config, or those that are named.
+
+    Raises:
+        ConfigError: the config has no head of that name.
+    """
+    heads = build(cfg.heads)
+    unknown = set(names or ()) - set(heads)
+    if unknown:
+        raise ConfigError(f"--heads: {cfg.filename} has no {', '.join(sorted(unknown))}; it has {', '.join(heads)}")
+    return {name: head for name, head in heads.items() if names is None or name in names}
 
 
 def sources(pretrain: Config, checkpoints: list[Path], seeds: int) -> dict[str, list[Source]]:
