@@ -7,6 +7,7 @@ Letters: see conventions.py; volumes are (Z, Y, X) here and [x, y, z] in files a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -31,6 +32,7 @@ from avjepa.sensors.nuscenes_dataset import NuScenesClips
 from avjepa.sensors.sample import Clip
 
 CLASSES = len(CLASS_NAMES)
+NOT_COUNTED = -100
 COLUMNS = {
     "miou_occ3d": "mIoU, camera mask",
     "miou_occ3d_unmasked": "mIoU, no mask",
@@ -130,7 +132,7 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
     def untrained(self, train: Items, test: Items) -> Iterator[tuple[str, Callable[[], Iterator[torch.Tensor]]]]:
         """Free everywhere; the commonest class of each voxel; LiDAR returns with the commonest class at their height."""
         yield "all free", lambda: (torch.full(self.grid.shape_zyx, FREE, dtype=torch.uint8) for _ in range(len(test)))
-        yield "commonest class of each voxel", lambda: (self._commonest(train) for _ in range(len(test)))
+        yield "commonest class of each voxel", lambda: self._commonest(train, len(test))
         yield "LiDAR returns, class by height", lambda: self._returns(train, test)
 
     def evaluate(self, pairs: Iterable[tuple[torch.Tensor, OccupancyTruth]], threshold: float) -> dict[str, float]:
@@ -169,8 +171,9 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
         global_T_lidar = index.global_T_ego[scene] @ index.ego_T_lidar[scene]
         return ray_origins(global_T_lidar, index.ego_T_lidar[n], int(np.flatnonzero(scene == n)[0]))
 
-    def _commonest(self, train: Items) -> torch.Tensor:
-        return _votes(train, lambda truth: torch.ones_like(truth.returns)).argmax(0).to(torch.uint8)
+    def _commonest(self, train: Items, items: int) -> Iterator[torch.Tensor]:
+        votes = _votes(train, lambda truth: torch.ones_like(truth.returns))
+        return itertools.repeat(votes.argmax(0).to(torch.uint8), items)
 
     def _returns(self, train: Items, test: Items) -> Iterator[torch.Tensor]:
         votes = _votes(train, lambda truth: truth.returns)[:FREE].sum((2, 3))  # (17, Z)
@@ -183,15 +186,20 @@ def class_loss(logits: torch.Tensor, classes: torch.Tensor, counted: torch.Tenso
     """Cross-entropy of logits (b, 18 * Z, h, w) against classes (b, Z, h, w) on the counted voxels; 0 if none counts."""
     if not bool(counted.any()):
         return 0 * logits.sum()
-    answers = logits.unflatten(1, (CLASSES, -1)).movedim(1, -1)[counted]  # (voxels, 18)
-    classes = classes[counted].long()
-    voxels = torch.bincount(classes, minlength=CLASSES)
-    return F.cross_entropy(answers, classes, weight=voxels.clamp(min=1).to(logits).rsqrt())
+    voxels = torch.bincount(classes[counted], minlength=CLASSES)
+    answers = logits.unflatten(1, (CLASSES, -1))  # (b, 18, Z, h, w)
+    wanted = torch.where(counted, classes.long(), NOT_COUNTED)
+    return F.cross_entropy(answers, wanted, voxels.clamp(min=1).to(logits).rsqrt(), ignore_index=NOT_COUNTED)
 
 
 def likeliest_class(logits: torch.Tensor) -> torch.Tensor:
     """Classes (Z, Y, X) uint8 of logits (18 * Z, Y, X)."""
-    return logits.unflatten(0, (CLASSES, -1)).argmax(0).to(torch.uint8)
+    best, *others = logits.unflatten(0, (CLASSES, -1))
+    likeliest = torch.zeros(best.shape, dtype=torch.uint8, device=logits.device)
+    for number, score in enumerate(others, 1):  # argmax over the first axis is slower
+        is_better = score > best
+        best, likeliest = torch.where(is_better, score, best), likeliest.masked_fill(is_better, number)
+    return likeliest
 
 
 def returned_voxels(clip: Clip, grid: BEVGrid) -> torch.Tensor:
