@@ -18,7 +18,12 @@ EXAMPLE = """example:
 """
 CONFIG = "configs/bev_jepa_city.py"
 # One stage a probe: its config, configs/probes/TASK_city.py, and options of tools/probe.py.
-PROBES = (("configs/probes/bev_occupancy_city.py", "--seeds", "1"),)
+# In a short form: one seed, few heads, no RayIoU.
+PROBES = (
+    ("configs/probes/bev_occupancy_city.py", "--seeds", "1", "--heads", "linear", "conv"),
+    ("configs/probes/occupancy_city.py", "--seeds", "1", "--heads", "conv", "--cfg-options", "probe.with_rays=False"),
+    ("configs/probes/map_city.py", "--seeds", "1", "--heads", "conv"),
+)
 STAGES = "stages.json"
 
 

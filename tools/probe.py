@@ -9,20 +9,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from rich.progress import track
 
 from avjepa.cli import run_tool
 from avjepa.engine.checkpoint import read_checkpoint
 from avjepa.engine.config import load_config
-from avjepa.engine.registry import build
-from avjepa.errors import CheckpointError, ConfigError
-from avjepa.jepa.model import BEVJEPA
-from avjepa.probes.frozen import Source
-from avjepa.probes.heads import HeadTraining
+from avjepa.engine.probe_study import build_study
+from avjepa.errors import ConfigError
 from avjepa.probes.splits import SPLITS, PlacedFrames, PlaceSplit, check_split
-from avjepa.probes.study import RANDOM_INIT, Row, Study
+from avjepa.probes.study import Row, Study
 from avjepa.probes.task import Panels
 from avjepa.reports.probe_figures import save_probe_picture
 from avjepa.reports.record import write_record
@@ -86,23 +82,19 @@ def main(argv: list[str] | None = None) -> None:
     if args.seeds < 1 or not all(0 < share <= 1 for share in args.label_share):
         raise ConfigError("--seeds must be at least 1, and every --label-share in (0, 1]")
     cfg = load_config(args.config, args.cfg_options, args.data)
-    pretrain = load_config(args.config.parent / cfg.pretrain_config)
-    probe = build(cfg.probe)
-    train, tests = build(cfg.train_data.dataset), build(cfg.test_data)
-    splits = check_splits(train, tests, args.checkpoints)
     beside = args.checkpoints[0].parent / "probes"
-    study = Study(
-        probe=probe,
-        train=train,
-        tests=tests,
-        sources=sources(pretrain, args.checkpoints, args.seeds),
-        heads=chosen_heads(cfg, args.heads),
-        supervised=build(cfg.get("supervised")),
-        label_shares=tuple(args.label_share),
-        folder=args.out or beside / probe.name,
+    study = build_study(
+        cfg,
+        args.checkpoints,
+        args.seeds,
+        folder=args.out or beside / cfg.probe.type.name,
         features=args.cache or beside / "embeddings",
+        heads=args.heads,
+        label_shares=tuple(args.label_share),
         progress=lambda items, what, total: track(items, description=what, total=total, transient=True),
     )
+    splits = check_splits(study.train, study.tests, args.checkpoints)
+    probe = study.probe
     rows = list(study.rows())
     results = {split: as_table(rows, split) for split in study.tests}
     for split, table in results.items():
@@ -121,50 +113,6 @@ def main(argv: list[str] | None = None) -> None:
         convention=probe.convention,
     )
     print(f"\nwritten: {study.folder / 'record.json'}, and a picture a split beside it")
-
-
-def chosen_heads(cfg: Config, names: list[str] | None) -> dict[str, HeadTraining]:
-    """The heads of the config, or those that are named.
-
-    Raises:
-        ConfigError: the config has no head of that name.
-    """
-    heads = build(cfg.heads)
-    unknown = set(names or ()) - set(heads)
-    if unknown:
-        raise ConfigError(f"--heads: {cfg.filename} has no {', '.join(sorted(unknown))}; it has {', '.join(heads)}")
-    return {name: head for name, head in heads.items() if names is None or name in names}
-
-
-def sources(pretrain: Config, checkpoints: list[Path], seeds: int) -> dict[str, list[Source]]:
-    """Raw input, random-init and pretrained encoders, one for each seed."""
-    architecture = Config(dict(jepa=pretrain.model.jepa)).pretty_text
-    pretrained = [Source.of_model(f"JEPA {path}", load_jepa(pretrain, path), architecture) for path in checkpoints]
-    random = [Source.of_model(f"random init {s}", random_jepa(pretrain, s), architecture) for s in range(seeds)]
-    return {
-        "raw input": [Source.of_raw_input(pretrained[0].grid)] * seeds,
-        RANDOM_INIT: random,
-        "JEPA": [pretrained[seed % len(pretrained)] for seed in range(seeds)],
-    }
-
-
-def load_jepa(pretrain: Config, checkpoint: Path) -> BEVJEPA:
-    """The pretrained model."""
-    state = read_checkpoint(checkpoint)["model"]
-    jepa = build(pretrain.model.jepa)
-    try:
-        jepa.load_state_dict({key.removeprefix("jepa."): value for key, value in state.items()})
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{checkpoint}: not a model of {pretrain.filename} ({str(error).splitlines()[0]})"
-        ) from error
-    return jepa
-
-
-def random_jepa(pretrain: Config, seed: int) -> BEVJEPA:
-    """The same model with the weights it would start from."""
-    torch.manual_seed(seed)
-    return build(pretrain.model.jepa)
 
 
 def as_table(rows: Iterable[Row], split: str) -> dict[str, dict[str, list[float]]]:

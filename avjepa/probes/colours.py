@@ -19,14 +19,10 @@ CLASS_COLOURS = {
     **{"sidewalk": (0.6, 0.52, 0.5), "terrain": (0.55, 0.65, 0.4), "manmade": (0.82, 0.8, 0.76)},
     **{"vegetation": (0.2, 0.5, 0.25), "free": (0.1, 0.1, 0.12)},
 }
-MAP_COLOURS = (
-    (0.42, 0.44, 0.5),
-    (0.95, 0.85, 0.3),
-    (0.62, 0.5, 0.42),
-    (0.9, 0.25, 0.25),
-    (0.35, 0.45, 0.7),
-    (0.95, 0.95, 0.95),
-)
+MAP_COLOURS = {
+    **{"drivable_area": (0.42, 0.44, 0.5), "ped_crossing": (0.95, 0.85, 0.3), "walkway": (0.62, 0.5, 0.42)},
+    **{"stop_line": (0.9, 0.25, 0.25), "carpark_area": (0.35, 0.45, 0.7), "divider": (0.95, 0.95, 0.95)},
+}
 NOTHING, UNCOUNTED = 0.45, 0.16  # greys: rightly empty, not counted
 
 
@@ -44,6 +40,14 @@ def state_panel(states: torch.Tensor, pale: torch.Tensor | None = None) -> np.nd
 def grey_panel(score: torch.Tensor) -> np.ndarray:
     """Black for 0, white for 1."""
     return score.float()[..., None].expand(*score.shape, 3).numpy()
+
+
+def returns_panel(score: torch.Tensor, seen: torch.Tensor) -> np.ndarray:
+    """Cells (Y, X) with a LiDAR return, from grey for a score of 0 (static) to orange for 1 (moving); the others are dark."""
+    share = score.float().numpy()[..., None]
+    image = NOTHING * (1 - share) + np.array(STATE_COLOURS[OCCUPIED]) * share
+    image[~seen.numpy()] = UNCOUNTED
+    return image
 
 
 def hits_and_misses(
@@ -65,11 +69,11 @@ def found_and_missed(
     return image if pale is None else _paler(image, pale)
 
 
-def map_panel(score: torch.Tensor, pale: torch.Tensor | None = None) -> np.ndarray:
-    """Map classes (C, Y, X) painted over each other in order, as opaque as they are likely."""
+def map_panel(score: torch.Tensor, classes: tuple[str, ...], pale: torch.Tensor | None = None) -> np.ndarray:
+    """Map classes (C, Y, X) of these names painted over each other in order, as opaque as they are likely."""
     image = np.full((*score.shape[1:], 3), UNCOUNTED)
-    for layer, colour in zip(score.float().numpy(), MAP_COLOURS, strict=False):
-        image = image * (1 - layer[..., None]) + np.array(colour) * layer[..., None]
+    for layer, name in zip(score.float().numpy(), classes, strict=True):
+        image = image * (1 - layer[..., None]) + np.array(MAP_COLOURS[name]) * layer[..., None]
     return image if pale is None else _paler(image, pale)
 
 

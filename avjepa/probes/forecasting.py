@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from avjepa.geometry.grid import BEVGrid
+from avjepa.errors import ConfigError
 from avjepa.geometry.occ3d import FREE, OCC3D_GRID, UNKNOWN, xyz_from_zyx, zyx_from_xyz
 from avjepa.geometry.resample import Window
 from avjepa.geometry.rigid import invert, transform_points
@@ -30,7 +30,7 @@ from avjepa.probes.forecast_baselines import (
 )
 from avjepa.probes.frozen import FutureView
 from avjepa.probes.lidar_occupancy import lidar_occupancy
-from avjepa.probes.metrics.occupancy_forecast import STEP_S, OccupancyForecastScore
+from avjepa.probes.metrics.occupancy_forecast import SECONDS, STEP_S, STEPS, OccupancyForecastScore
 from avjepa.probes.metrics.point_forecast import PointForecastScore
 from avjepa.probes.occ3d_files import labels_path, read_labels
 from avjepa.probes.occupancy import CLASSES, class_loss, likeliest_class, stands
@@ -39,9 +39,6 @@ from avjepa.probes.task import Items, Panels, Probe
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 from avjepa.sensors.sample import Clip
 
-CASTING_GRID = BEVGrid(
-    (-40.0, 40.0), (-40.0, 40.0), (-2.0, 6.0), 0.5, 0.5
-)  # smaller voxels let rays slip between points
 COLUMNS = {
     "iou_mean": "IoU, mean of 1, 2, 3 s",
     "miou_mean": "mIoU, mean of 1, 2, 3 s",
@@ -60,8 +57,8 @@ class Past:
     """What baselines copy, of one clip.
 
     Attributes:
-        classes: (Z, Y, X) true occupancy now.
-        clouds: T returns (P, 3) of the context, each in its own ego frame.
+        classes: (Z, Y, X) true occupancy now; FREE where there is no truth.
+        clouds: T clouds (P, 3), all returns of the context, each in its own ego frame.
         now_T_frame: (S, 4, 4).
         time_s: (S,) after the present.
         now_lidar: (3,) where the LiDAR stands now, in the present ego frame.
@@ -81,7 +78,7 @@ class ForecastTruth:
     Attributes:
         step: 0 for the first, half a second ahead.
         classes: (Z, Y, X) uint8; UNKNOWN where there is no truth.
-        returns: (P, 3) of its sweep, inside the grid.
+        returns: (P, 3) of its own sweep, inside the grid; every n-th.
         lidar: (3,) where its LiDAR stands.
         past: of the clip.
     """
@@ -114,12 +111,14 @@ class Forecast:
 
 @dataclass(frozen=True)
 class ForecastProbe(Probe[ForecastTruth, Forecast]):
-    """Answers for every future keyframe of a clip.
+    """Answers for the six future keyframes of a clip. True returns lie inside the grid, and every row knows it: copied clouds are
+    cut there, and rays that meet nothing end where they leave it.
 
     Attributes:
         labels: as in the occupancy probe.
         poses: how trained rows know the future ego frames.
-        ray_step: every n-th return of a sweep is scored; 1 for all of them, which is slow.
+        ray_step: every n-th true return is scored; 1 for all of them, which is slow. Copied clouds are as thin, so
+            that densities agree; rays meet all returns of the context.
     """
 
     labels: Literal["occ3d", "lidar_and_boxes"] = "occ3d"
@@ -140,14 +139,26 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
         """How the metrics are defined."""
         return (
             "OccWorld's mIoU and IoU: at the moment, no mask, a class that is absent from the truth counts 1; 4D-Occ's CD, NFCD, "
-            f"L1, AbsRel of every {self.ray_step}. return inside the Occ3D grid, mean over sweeps; trained rows know the future "
-            f"ego poses by: {self.poses}; their input is past sensor data, that of copied occupancy is the TRUE present occupancy; "
-            f"truth: {self.labels}"
+            f"L1, AbsRel of every {self.ray_step}. return inside the Occ3D grid, beyond which no row forecasts a return, mean over "
+            f"sweeps; trained rows know the future ego poses by: {self.poses}; their input is past sensor data, that of copied "
+            f"occupancy is the TRUE present occupancy; truth: {self.labels}"
         )
 
     def items_per_clip(self, dataset: NuScenesClips) -> int:
-        """One a future keyframe."""
-        return dataset.clips.shape[1] - dataset.num_context
+        """One a future keyframe.
+
+        Raises:
+            ConfigError: these are not the six that the metrics are defined at, or the context is too short to tell a velocity.
+        """
+        present = dataset.num_context - 1
+        offsets = dataset.clips[:, present + 1 :] - dataset.clips[:, present, None]
+        wanted = tuple(range(1, STEPS + 1))
+        if present < 1 or offsets.shape[1] != STEPS or (offsets != wanted).any():
+            raise ConfigError(
+                f"the forecasting probe wants clips of future_offsets={wanted} and two context keyframes or more; got "
+                f"{tuple(offsets[0].tolist())} and {dataset.num_context}"
+            )
+        return STEPS
 
     def truth(self, dataset: NuScenesClips, clip: int) -> list[ForecastTruth]:
         """Truth of every future keyframe.
@@ -157,21 +168,23 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
         """
         frames = dataset[clip]
         now_T_global = invert(frames.now.global_T_ego)
+        present = self._classes(dataset, frames, frames.num_context - 1)
         past = Past(
-            classes=self._classes(dataset, frames, frames.num_context - 1),
-            clouds=[frame.points_ego[:: self.ray_step, :3].numpy() for frame in frames.frames[: frames.num_context]],
+            classes=torch.where(present == UNKNOWN, FREE, present),
+            clouds=[frame.points_ego[:, :3].numpy() for frame in frames.frames[: frames.num_context]],
             now_T_frame=np.stack([now_T_global @ frame.global_T_ego for frame in frames.frames]),
             time_s=np.array([frame.timestamp_us - frames.now.timestamp_us for frame in frames.frames]) * 1e-6,
             now_lidar=frames.now.lidar_origin_ego.double().numpy(),
         )
         truths = []
         for step, frame in enumerate(frames.frames[frames.num_context :]):
-            xyz = frame.points_ego[:: self.ray_step, :3]
+            own = frame.points_ego[:, 4] == 0  # not those of older sweeps
+            xyz = frame.points_ego[own, :3].double().numpy()
             truths.append(
                 ForecastTruth(
                     step=step,
                     classes=self._classes(dataset, frames, frames.num_context + step),
-                    returns=xyz[self.grid.cell_index(xyz)[1]].double().numpy(),
+                    returns=self._scored(xyz),
                     lidar=frame.lidar_origin_ego.double().numpy(),
                     past=past,
                 )
@@ -189,33 +202,24 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
 
     def untrained(self, train: Items, test: Items) -> Iterator[tuple[str, Callable[[], Iterator[Forecast]]]]:
         """Copies of the present, still or moved by the ego-motion, and everything seen so far, ray by ray."""
-        yield "persistence", lambda: (Forecast(t.past.classes, t.past.clouds[-1]) for t in test.truths())
+        yield "persistence", lambda: map(self._copied, test.truths())
         for poses in ("true", "constant velocity"):
             yield f"warp-persistence, {poses} poses", lambda p=poses: (self._warped(t, p) for t in test.truths())
             yield f"ray casting, {poses} poses", lambda p=poses: (self._cast(t, p) for t in test.truths())
             yield f"ray tracing, {poses} poses", lambda p=poses: (self._traced(t, p) for t in test.truths())
 
     def evaluate(self, pairs: Iterable[tuple[Forecast, ForecastTruth]], threshold: float) -> dict[str, float]:
-        """Occupancy at 1, 2 and 3 s, and sweeps at every step."""
-        occupancy, sweeps = OccupancyForecastScore(), None
+        """Occupancy at 1, 2 and 3 s, nan for rows without; sweeps at every step, and how many could not be scored."""
+        occupancy, sweeps = OccupancyForecastScore(), PointForecastScore(STEPS)
         for forecast, truth in pairs:
-            sweeps = sweeps or PointForecastScore(len(truth.past.now_T_frame) - len(truth.past.clouds))
             if forecast.classes is not None:
                 occupancy.add_step(truth.step, xyz_from_zyx(forecast.classes), xyz_from_zyx(truth.classes))
             self._add_sweep(sweeps, forecast, truth)
-        at, scores, all_steps = (
-            (lambda second: sweeps.at(round(second / STEP_S) - 1)),
-            occupancy.scores(),
-            sweeps.until(5),
-        )
-        metrics = {"cd_1s": at(1).cd_m2, "cd_2s": at(2).cd_m2, "cd_3s": at(3).cd_m2}
+        cd_m2 = {second: sweeps.at(round(second / STEP_S) - 1).cd_m2 for second in SECONDS}
+        all_steps = sweeps.until(STEPS - 1)
+        metrics = {f"cd_{second}s": value for second, value in cd_m2.items()}
         metrics |= {"nfcd": all_steps.nfcd_m2, "l1": all_steps.l1_m, "absrel": all_steps.absrel}
-        if not occupancy.volumes:
-            nothing = [f"{m}_{when}" for m in ("iou", "miou") for when in ("mean", "1s", "2s", "3s")]
-            return metrics | dict.fromkeys(nothing, float("nan"))
-        metrics |= {f"iou_{second}s": value for second, value in scores.geometric_iou.items()}
-        metrics |= {f"miou_{second}s": value for second, value in scores.miou.items()}
-        return metrics | {"iou_mean": scores.mean_geometric_iou, "miou_mean": scores.mean_miou}
+        return metrics | {"sweeps_skipped": sweeps.skipped} | _occupancy_metrics(occupancy)
 
     def truth_panels(self, truth: ForecastTruth) -> Panels:
         """The last moment, from above."""
@@ -225,8 +229,7 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
         """From above, errors of what stands above the ground, and entropy; returns alone count as things that stand."""
         known = (truth.classes != UNKNOWN).any(0)
         if answer.classes is None:
-            xyz = torch.from_numpy(answer.returns[np.isfinite(answer.returns).all(1)])
-            index_zyx, inside = self.grid.cell_index(xyz)
+            index_zyx, inside = self.grid.cell_index(torch.from_numpy(answer.returns))
             classes = torch.full(self.grid.shape_zyx, FREE, dtype=torch.uint8)
             classes[index_zyx[inside].unbind(-1)] = 0
         else:
@@ -249,36 +252,58 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
         past = truth.past
         return future_T_frames(past.now_T_frame, past.time_s, len(past.clouds), source)[truth.step]
 
+    def _copied(self, truth: ForecastTruth) -> Forecast:
+        return Forecast(truth.past.classes, self._scored(truth.past.clouds[-1]))
+
     def _warped(self, truth: ForecastTruth, source: PoseSource) -> Forecast:
         future_T_now = self._poses(truth, source)[-1]
-        present = np.where(truth.past.classes == UNKNOWN, FREE, truth.past.classes)
-        classes = warped_occupancy(xyz_from_zyx(present), future_T_now, self.grid, FREE)
-        returns = warped_cloud(truth.past.clouds[-1], future_T_now)
+        classes = warped_occupancy(xyz_from_zyx(truth.past.classes).numpy(), future_T_now, self.grid, FREE)
+        returns = self._scored(warped_cloud(truth.past.clouds[-1], future_T_now))
         return Forecast(torch.from_numpy(np.ascontiguousarray(zyx_from_xyz(classes))), returns)
 
     def _cast(self, truth: ForecastTruth, source: PoseSource) -> Forecast:
         poses = self._poses(truth, source)
-        cloud = ray_cast_cloud(truth.past.clouds, poses, CASTING_GRID, truth.lidar, truth.directions)
-        return Forecast(None, cloud)
+        return Forecast(None, ray_cast_cloud(truth.past.clouds, poses, self.grid, truth.lidar, truth.directions))
 
     def _traced(self, truth: ForecastTruth, source: PoseSource) -> Forecast:
+        if not len(truth.returns) or not any(map(len, truth.past.clouds)):
+            return Forecast(None, np.zeros((0, 3)))
         poses = self._poses(truth, source)
-        return Forecast(None, ray_traced_cloud(truth.past.clouds, poses, truth.lidar, truth.directions))
+        met = ray_traced_cloud(truth.past.clouds, poses, truth.lidar, truth.directions)
+        leaves = self._ray_ends(torch.zeros(self.grid.shape_zyx, dtype=torch.bool), truth)
+        met_m, leaves_m = (np.linalg.norm(ends - truth.lidar, axis=1, keepdims=True) for ends in (met, leaves))
+        return Forecast(None, truth.lidar + truth.directions * np.minimum(met_m, leaves_m))
+
+    def _scored(self, xyz: np.ndarray) -> np.ndarray:
+        """As of the truth: every n-th of points (P, 3) in the ego frame, if it lies inside the grid."""
+        xyz = xyz[:: self.ray_step]
+        return xyz[self.grid.cell_index(torch.from_numpy(xyz))[1].numpy()]
+
+    def _ray_ends(self, occupied: torch.Tensor, truth: ForecastTruth) -> np.ndarray:
+        """Where the true rays leave the first of the occupied voxels (Z, Y, X) that they meet, or else the grid; (P, 3)."""
+        origin, directions = torch.from_numpy(truth.lidar), torch.from_numpy(truth.directions)
+        depth_m = ray_depths(occupied, self.grid, origin, directions).depth_m.numpy()
+        return truth.lidar + truth.directions * depth_m[:, None]
 
     def _add_sweep(self, sweeps: PointForecastScore, forecast: Forecast, truth: ForecastTruth) -> None:
         """Score a sweep in 4D-Occ's frame: axes of the present ego frame, origin at the present LiDAR."""
-        returns = forecast.returns
-        if returns is None and len(truth.returns):
-            origin, directions = torch.from_numpy(truth.lidar), torch.from_numpy(truth.directions)
-            depths = ray_depths(forecast.classes != FREE, self.grid, origin, directions)
-            returns = truth.lidar + truth.directions * depths.depth_m.numpy()[:, None]
-        if returns is not None:
-            returns = returns[np.isfinite(returns).all(1)]
-        if returns is None or not len(returns):
+        returns = self._ray_ends(forecast.classes != FREE, truth) if forecast.returns is None else forecast.returns
+        if not len(returns) or not len(truth.returns):
             sweeps.skipped += 1
             return
         predicted, true, lidar = (
             transform_points(truth.now_T_future, xyz) - truth.past.now_lidar
-            for xyz in (returns.astype(np.float64), truth.returns, truth.lidar[None])
+            for xyz in (returns, truth.returns, truth.lidar[None])
         )
         sweeps.add(truth.step, predicted, true, lidar[0])
+
+
+def _occupancy_metrics(occupancy: OccupancyForecastScore) -> dict[str, float]:
+    """IoU and mIoU at each second and their means; nan unless every moment was forecast (without any truth, IoU would be 1)."""
+    metrics = {f"{name}_{when}": float("nan") for name in ("iou", "miou") for when in ("mean", "1s", "2s", "3s")}
+    if all(confusion.frames for confusion in occupancy.confusions):
+        scores = occupancy.scores()
+        metrics |= {"iou_mean": scores.mean_geometric_iou, "miou_mean": scores.mean_miou}
+        metrics |= {f"iou_{second}s": value for second, value in scores.geometric_iou.items()}
+        metrics |= {f"miou_{second}s": value for second, value in scores.miou.items()}
+    return metrics

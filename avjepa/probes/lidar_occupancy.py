@@ -49,8 +49,9 @@ def lidar_occupancy(clip: Clip, boxes: BoxTables) -> Occ3DLabels:
     for frame in clip.frames:
         is_now = frame is clip.now
         now_T_frame = torch.from_numpy(now_T_global @ frame.global_T_ego).float()
-        xyz = transform_points(now_T_frame, frame.points_ego[:, :3])
-        classes, moves = classes_of_points(frame, boxes)
+        own = frame.points_ego[:, 4] == 0  # rays and boxes are those of the keyframe's time: older sweeps have others
+        xyz = transform_points(now_T_frame, frame.points_ego[own, :3])
+        classes, moves = (of_point[own] for of_point in classes_of_points(frame, boxes))
         add_votes(votes, xyz, classes, torch.ones_like(moves) if is_now else ~moves)
         free = crossed_voxels(transform_points(now_T_frame, frame.lidar_origin_ego[None])[0], xyz, OCC3D_GRID)
         crossed = crossed | free
@@ -93,6 +94,8 @@ def add_votes(votes: torch.Tensor, xyz: torch.Tensor, classes: torch.Tensor, cou
 def crossed_voxels(origin: torch.Tensor, ends: torch.Tensor, grid: BEVGrid) -> torch.Tensor:
     """Voxels (Z, Y, X), bool, that rays from ``origin`` (3,) to ``ends`` (P, 3) cross before their last SURFACE_M."""
     crossed = torch.zeros(grid.shape_zyx, dtype=torch.bool)
+    if not len(ends):
+        return crossed  # of a LiDAR that may not even have a place
     offsets = ends - origin
     length_m, order = offsets.norm(dim=1).sort(descending=True)
     unit = offsets[order] / length_m[:, None].clamp(min=1e-6)

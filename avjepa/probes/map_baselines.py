@@ -1,7 +1,7 @@
-"""Maps that need no encoder: copied from the prior map, the mean of the training maps, and the nearest training frame's map.
+"""Maps that need no encoder: the mean of the training maps, and the nearest training frame's map.
 
-Each is a score (C, Y, X) in [0, 1] in the present ego frame. Where a baseline knows nothing (no training frame near, no prior
-map) it falls back to the mean map, which knows only that roads lie ahead and behind. Letters: see conventions.py.
+Each is a score (C, Y, X) in [0, 1] in the present ego frame. Where the second knows nothing (no training frame near) it falls back
+to the mean map, which knows only that roads lie ahead and behind. Letters: see conventions.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from avjepa.geometry.ego_motion import warp_bev
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.rigid import invert, se2_from_transform
-from avjepa.probes.map_labels import MAP_GRID, VectorMap, planar
+from avjepa.probes.map_labels import MAP_GRID, planar
 
 # Turning a square map by a quarter of pi costs as much of its area (17 %) as moving a map of 100 m by about 17 m.
 METRES_PER_RADIAN = 20.0
@@ -33,13 +33,6 @@ def mean_map(truths: Iterable[torch.Tensor]) -> torch.Tensor:
     if total is None:
         raise ValueError("the mean map of no training frame")
     return total / frames
-
-
-def prior_map(
-    prior: VectorMap | None, global_T_ego: np.ndarray, mean: torch.Tensor, grid: BEVGrid = MAP_GRID
-) -> torch.Tensor:
-    """The prior map as given, out of date as it is, at the pose (4, 4); the mean map where there is no prior map."""
-    return mean if prior is None else prior.labels(global_T_ego, grid).float()
 
 
 class NearestPoseMap:

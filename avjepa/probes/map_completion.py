@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from avjepa.errors import DataError
 from avjepa.geometry.resample import Window
 from avjepa.probes.colours import found_and_missed, map_panel, mean_entropy_panel
 from avjepa.probes.frozen import PresentView
-from avjepa.probes.map_baselines import NearestPoseMap, mean_map, prior_map
+from avjepa.probes.map_baselines import NearestPoseMap, mean_map
 from avjepa.probes.map_files import load_map, load_prior_map
 from avjepa.probes.map_labels import MAP_GRID, DrivableMask, VectorMap
 from avjepa.probes.metrics.map_iou import MAP_CLASSES, MapIoU
@@ -90,11 +91,11 @@ class MapProbe(Probe[MapTruth, torch.Tensor]):
         Raises:
             DataError: the root has no map of the city, or one without some of the classes.
         """
-        place = dataset.present_keyframes()[clip]
-        clips = collate_clips([dataset[clip]])
-        observed = (cell_states(clips.context_in_now(), self.grid) != UNOBSERVED).any(0)
-        classes = self._labels(cached_map(dataset.root, place.city), place.global_T_ego, place.city)
-        return [MapTruth(classes, ~observed, place.global_T_ego, dataset.root, place.city)]
+        frames = dataset[clip]
+        city = city_of(dataset, frames.now.scene)
+        observed = (cell_states(collate_clips([frames]).context_in_now(), self.grid) != UNOBSERVED).any(0)
+        classes = self._labels(cached_map(dataset.root, city), frames.now.global_T_ego, city)
+        return [MapTruth(classes, ~observed, frames.now.global_T_ego, dataset.root, city)]
 
     def loss(self, logits: torch.Tensor, truths: list[MapTruth], window: Window) -> torch.Tensor:
         """Binary cross-entropy; a rare class counts for more where it is true."""
@@ -110,34 +111,42 @@ class MapProbe(Probe[MapTruth, torch.Tensor]):
     def untrained(self, train: Items, test: Items) -> Iterator[tuple[str, Callable[[], Iterator[torch.Tensor]]]]:
         """The prior map, where there is one; the mean map; the map of the nearest training pose."""
         if all(cached_prior_map(truth.root, truth.city) is not None for truth in test.truths()):
-            yield "prior map, copied", lambda: self._prior(train, test)
-        yield "mean map", lambda: (self._mean(train) for _ in range(len(test)))
+            yield "prior map, copied", lambda: map(self._prior, test.truths())
+        yield "mean map", lambda: repeat(self._mean(train), len(test))
         yield "map of the nearest training pose", lambda: self._nearest(train, test)
 
     def evaluate(self, pairs: Iterable[tuple[torch.Tensor, MapTruth]], threshold: float) -> dict[str, float]:
-        """MIoU of each stratum and mode, and each class's IoU on unobserved cells."""
+        """MIoU of each stratum and mode, and each class's IoU on unobserved cells; nan where no cell or no class counts."""
         counts = {stratum: MapIoU(self.classes) for stratum in STRATA}
+        has_cells = dict.fromkeys(STRATA, False)
         near = (self.grid.cell_centres().abs() < NEAR_M).all(-1)
         for answer, truth in pairs:
             counted = {"hidden_near": truth.hidden & near, "hidden": truth.hidden, "all": torch.ones_like(truth.hidden)}
             for stratum, count in counts.items():
                 count.add(answer, truth.classes, counted[stratum])
-        scores = {stratum: count.scores() for stratum, count in counts.items()}
-        metrics = {f"miou_{s}_{mode}": scores[s].mean_over_occurring(mode) for s in STRATA for mode in MODES}
-        metrics |= {f"bevfusion_{mode}": scores["all"].mean(mode) for mode in MODES}
-        per_class = scores["hidden_near"].per_class("iou@0.50")
-        return metrics | {f"hidden_near_iou_of_{name}": value for name, value in per_class.items()}
+                has_cells[stratum] |= bool(counted[stratum].any())
+        names = [*self.columns, *(f"bevfusion_{mode}" for mode in MODES)]
+        metrics = dict.fromkeys([*names, *(f"hidden_near_iou_of_{name}" for name in self.classes)], float("nan"))
+        scores = {stratum: counts[stratum].scores() for stratum in STRATA if has_cells[stratum]}
+        for stratum, score in scores.items():
+            metrics |= {f"miou_{stratum}_{mode}": score.mean_over_occurring(mode) for mode in MODES}
+        if "all" in scores:
+            metrics |= {f"bevfusion_{mode}": scores["all"].mean(mode) for mode in MODES}
+        if "hidden_near" in scores:
+            found = zip(scores["hidden_near"].per_class("iou@0.50").items(), scores["hidden_near"].occurs, strict=True)
+            metrics |= {f"hidden_near_iou_of_{name}": value for (name, value), occurs in found if occurs}
+        return metrics
 
     def truth_panels(self, truth: MapTruth) -> Panels:
         """Classes over each other; observed cells are paler."""
-        return Panels(map_panel(truth.classes.float(), pale=~truth.hidden))
+        return Panels(map_panel(truth.classes.float(), self.classes, pale=~truth.hidden))
 
     def panels(self, answer: torch.Tensor, truth: MapTruth, threshold: float, logits: torch.Tensor | None) -> Panels:
         """Classes over each other, cells with a missed or an invented class, and the mean entropy."""
         predicted = answer >= 0.5
         missed, invented = (truth.classes & ~predicted).any(0), (predicted & ~truth.classes).any(0)
         error = found_and_missed(truth.classes.any(0), missed, invented, pale=~truth.hidden)
-        return Panels(map_panel(answer), error, None if logits is None else mean_entropy_panel(logits))
+        return Panels(map_panel(answer, self.classes), error, None if logits is None else mean_entropy_panel(logits))
 
     def _labels(self, found: VectorMap | DrivableMask, global_T_ego: np.ndarray, city: str) -> torch.Tensor:
         lacking = set(self.classes) - set(found.classes)
@@ -151,14 +160,17 @@ class MapProbe(Probe[MapTruth, torch.Tensor]):
     def _mean(self, train: Items) -> torch.Tensor:
         return mean_map(truth.classes for truth in train.truths())
 
-    def _prior(self, train: Items, test: Items) -> Iterator[torch.Tensor]:
-        chosen, mean = [MAP_CLASSES.index(name) for name in self.classes], torch.zeros(len(MAP_CLASSES), 1, 1)
-        for truth in test.truths():
-            prior = cached_prior_map(truth.root, truth.city)
-            yield prior_map(prior, truth.global_T_ego, mean, self.grid)[chosen]
+    def _prior(self, truth: MapTruth) -> torch.Tensor:
+        return self._labels(cached_prior_map(truth.root, truth.city), truth.global_T_ego, truth.city).float()
 
     def _nearest(self, train: Items, test: Items) -> Iterator[torch.Tensor]:
         poses = np.stack([truth.global_T_ego for truth in train.truths()])
         cities = [truth.city for truth in train.truths()]
         nearest = NearestPoseMap(poses, cities, lambda i: train.truth(i).classes, self._mean(train), self.grid)
         return (nearest(truth.global_T_ego, truth.city)[0] for truth in test.truths())
+
+
+def city_of(dataset: NuScenesClips, scene: str) -> str:
+    """Where a scene was driven."""
+    index = dataset.index
+    return str(index.scene_city[index.scene_name == scene][0])

@@ -112,7 +112,7 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
                 labels=labels,
                 classes=torch.from_numpy(np.ascontiguousarray(zyx_from_xyz(labels.semantics))),
                 returns=returned_voxels(frames, OCC3D_GRID),
-                ray_origins=self._ray_origins(dataset, clip),
+                ray_origins=self._ray_origins(dataset, frames.now.token),
             )
         ]
 
@@ -159,20 +159,22 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
         self, answer: torch.Tensor, truth: OccupancyTruth, threshold: float, logits: torch.Tensor | None
     ) -> Panels:
         """Seen from above; errors of what stands above the ground, in columns that a sensor observes; entropy."""
-        seen = zyx_from_xyz(truth.labels.mask_camera | truth.labels.mask_lidar).any(0)
-        error = hits_and_misses(stands(answer), stands(truth.classes), torch.from_numpy(seen))
+        seen = torch.from_numpy(zyx_from_xyz(truth.labels.mask_camera | truth.labels.mask_lidar))
+        predicted, true = (stands(torch.where(seen, classes, FREE)) for classes in (answer, truth.classes))
+        error = hits_and_misses(predicted, true, seen.any(0))
         uncertainty = None if logits is None else column_entropy_panel(logits.unflatten(0, (CLASSES, -1)))
         return Panels(from_above_panel(answer), error, uncertainty)
 
-    def _ray_origins(self, dataset: NuScenesClips, clip: int) -> np.ndarray:
+    def _ray_origins(self, dataset: NuScenesClips, token: str) -> np.ndarray:
         index = dataset.index
-        n = int(dataset.clips[clip, dataset.num_context - 1])
+        n = int(np.flatnonzero(index.token == token)[0])
         scene = np.flatnonzero((index.scene == index.scene[n]) & index.usable())
         global_T_lidar = index.global_T_ego[scene] @ index.ego_T_lidar[scene]
         return ray_origins(global_T_lidar, index.ego_T_lidar[n], int(np.flatnonzero(scene == n)[0]))
 
     def _commonest(self, train: Items, items: int) -> Iterator[torch.Tensor]:
         votes = _votes(train, lambda truth: torch.ones_like(truth.returns))
+        votes[FREE] += votes.sum(0) == 0  # nobody knows
         return itertools.repeat(votes.argmax(0).to(torch.uint8), items)
 
     def _returns(self, train: Items, test: Items) -> Iterator[torch.Tensor]:

@@ -133,7 +133,7 @@ class Study:
     ) -> Row:
         """A head on frozen features."""
         training = self.heads[head_name]
-        path = self._row_file(name, head_name, share, seed, self._key(source.fingerprint, train, tests, repr(training)))
+        path = self._trained_file(name, head_name, seed, train, tests, share)
         row = read_row(path)
         if row is not None:
             return row
@@ -149,9 +149,7 @@ class Study:
     def _supervised_row(self, seed: int, train: Items, tests: dict[str, Items], share: float) -> Row:
         """Encoder and head trained together, from the weights of the random-init row."""
         start, training = self.sources[RANDOM_INIT][seed], self.supervised
-        path = self._row_file(
-            SUPERVISED, training.head, share, seed, self._key(start.fingerprint, train, tests, repr(training))
-        )
+        path = self._trained_file(SUPERVISED, training.head, seed, train, tests, share)
         row = read_row(path)
         if row is not None:
             return row
@@ -208,6 +206,25 @@ class Study:
         for item in range(len(items)):
             truth = items.truth(item)
             yield self.probe.answer(head(features[[item]])[0], truth), truth
+
+    def file_of(self, row: Row) -> Path | None:
+        """Where a trained row of this study is kept, None for one that it does not have; another study's has another name."""
+        is_frozen = row.name in self.sources and row.head in self.heads
+        is_supervised = self.supervised is not None and (row.name, row.head) == (SUPERVISED, self.supervised.head)
+        if not is_frozen and not is_supervised:
+            return None
+        train = Items(self.probe, self.train, share_of_scenes(self.train, row.label_share, row.seed))
+        tests = {name: self.items(dataset) for name, dataset in self.tests.items()}
+        return self._trained_file(row.name, row.head, row.seed, train, tests, row.label_share)
+
+    def _trained_file(
+        self, name: str, head: str, seed: int, train: Items, tests: dict[str, Items], share: float
+    ) -> Path:
+        if name == SUPERVISED:
+            source, training = self.sources[RANDOM_INIT][seed], self.supervised
+        else:
+            source, training = self.sources[name][seed], self.heads[head]
+        return self._row_file(name, head, share, seed, self._key(source.fingerprint, train, tests, repr(training)))
 
     def _key(self, source: str, train: Items, tests: dict[str, Items], training: str = "") -> str:
         """Of everything that decides a row."""

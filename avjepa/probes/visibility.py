@@ -53,13 +53,18 @@ def seen_through(xyz_map: np.ndarray, scans: Sequence[Scan], check: VisibilityCh
         scans: all that were taken.
         check: settings.
     """
+    return votes_against(xyz_map, scans, check) >= check.least_scans
+
+
+def votes_against(xyz_map: np.ndarray, scans: Sequence[Scan], check: VisibilityCheck) -> np.ndarray:
+    """How many of the scans see through each point, (P,) int32; arguments as of seen_through."""
     votes = np.zeros(len(xyz_map), dtype=np.int32)
     for scan in scans:
         lidar_T_map = np.linalg.inv(scan.map_T_lidar).astype(np.float32)
         xyz_lidar = xyz_map.astype(np.float32) @ lidar_T_map[:3, :3].T + lidar_T_map[:3, 3]
         near = np.flatnonzero((xyz_lidar**2).sum(1) < check.reach_m**2)
         votes[near] += _sees_through(_directions(scan.xyz_lidar), _directions(xyz_lidar[near]), check)
-    return votes >= check.least_scans
+    return votes
 
 
 def _sees_through(scan: _Directions, points: _Directions, check: VisibilityCheck) -> np.ndarray:

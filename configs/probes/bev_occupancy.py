@@ -16,6 +16,7 @@ clips = dict(
     future_offsets=(1, 2, 3, 4, 5, 6),  # three seconds, for targets only
     image_size=(64, 176),
     num_sweeps=1,
+    clip_stride=1,
 )
 train_data = dict(dataset=dict(**clips, scenes=("mini_train", "scene-0523")))
 test_data = dict(original=dict(**clips, scenes=("mini_val",)))

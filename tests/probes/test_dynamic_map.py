@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from avjepa.probes.metrics.dynamic_map import (
     DynamicMapScore,
+    best_ha_threshold,
     removed_points,
     score_cleaned_map,
     score_labels,
@@ -128,3 +129,27 @@ def test_truth_of_semantickitti_scans():
     #            road, moving car, ego (unlabeled), ego (outlier), road nearby, ego far below, unlabeled at 3.2 m, 251
     expected = bools(0, 1, 1, 1, 0, 1, 0, 0)
     assert semantickitti_is_dynamic(semantic, sensor + offsets, sensor).tolist() == expected.tolist()
+
+
+def test_scores_of_drives_add_up():
+    assert DynamicMapScore(1, 2, 3, 4) + DynamicMapScore(10, 20, 30, 40) == DynamicMapScore(11, 22, 33, 44)
+
+
+def test_best_threshold_by_hand():
+    """Static .1 .2 .6, dynamic .5 .9: above .2 both dynamic ones and one static are called, HA 80; above .6 one, HA 2/3."""
+    score, dynamic = np.array([0.9, 0.1, 0.5, 0.6, 0.2]), bools(1, 0, 1, 0, 0)
+    assert best_ha_threshold(score, dynamic) == 0.2
+    assert best_ha_threshold(score, dynamic, slack=29) == 0.2  # all but the lowest called: HA 50
+    assert best_ha_threshold(score, dynamic, slack=31) == 0.1
+    assert best_ha_threshold(score, bools(0, 0, 0, 0, 0)) == 0.5
+    assert best_ha_threshold(np.zeros(0), bools()) == 0.5
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=30))
+def test_no_threshold_is_better(points):
+    """Against every score as threshold, ties included."""
+    score, dynamic = np.array([s for s, _ in points], dtype=np.float32), np.array([d for _, d in points])
+    best = score_labels(dynamic, score > best_ha_threshold(score, dynamic)).ha
+    for threshold in [-1.0, *score.tolist()]:
+        ha = score_labels(dynamic, score > threshold).ha
+        assert np.isnan(ha) or ha <= best + 1e-9

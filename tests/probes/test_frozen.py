@@ -1,10 +1,13 @@
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 
+from avjepa.geometry.rigid import transform_from_se2
 from avjepa.jepa.target_encoder import normalised
 from avjepa.probes.frozen import FutureView, PresentView, Source, embed_clips, feature_key
+from avjepa.sensors.collate import collate_clips
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 from tests.jepa import tiny
 from tests.toy_drive import write_toy_drive
@@ -121,3 +124,33 @@ def test_a_changed_sensor_file_is_read_again(root, sensor):
     after = [feature_key(model, view, dataset, clip) for clip in (0, 1, 2)]
     assert after[0] != before[0]  # only the first clip reads the first keyframe
     assert after[1:] == before[1:]
+
+
+def test_the_view_by_constant_velocity_never_reads_future_poses():
+    clip = tiny.clip(0)  # the same step each time: constant velocity is right
+    elsewhere = [replace(f, global_T_ego=f.global_T_ego @ transform_from_se2(0, 5, 1)) for f in clip.frames[2:]]
+    other = replace(clip, frames=(*clip.frames[:2], *elsewhere))
+    jepa = tiny.jepa(0).eval()
+    with torch.inference_mode():
+        true, expected, blind = (
+            FutureView(poses).embed(jepa, collate_clips([c]))
+            for poses, c in (("true", clip), ("constant velocity", clip), ("constant velocity", other))
+        )
+        misled = FutureView("true").embed(jepa, collate_clips([other]))
+        raw = [FutureView(poses).raw(collate_clips([other]), tiny.BEV) for poses in ("true", "constant velocity")]
+    assert torch.equal(blind, expected)
+    torch.testing.assert_close(expected, true, atol=1e-3, rtol=1e-3)
+    assert (misled - true).abs().max() > 0.1
+    torch.testing.assert_close(raw[1], FutureView("true").raw(collate_clips([clip]), tiny.BEV), atol=1e-3, rtol=1e-3)
+    assert not torch.equal(raw[0], raw[1])
+    assert repr(FutureView("true")) != repr(FutureView("constant velocity"))
+
+
+def test_each_clip_of_a_batch_is_moved_by_its_own_velocity():
+    clips = [tiny.clip(0), tiny.clip(1, step=(1.6, -0.5, 0.1))]
+    view = FutureView("constant velocity")
+    together = view._moved(collate_clips(clips)).now_T_frame
+    for number, clip in enumerate(clips):
+        alone = collate_clips([clip])
+        assert torch.equal(together[number], view._moved(alone).now_T_frame[0])
+        torch.testing.assert_close(together[number], alone.now_T_frame[0], atol=1e-4, rtol=1e-4)

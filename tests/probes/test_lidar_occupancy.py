@@ -119,6 +119,22 @@ def test_no_returns_is_nothing_known():
     assert not labels.mask_lidar.any()
 
 
+def test_a_lidar_without_calibration_and_without_returns_stops_nothing():
+    lost = replace(frame_with([], 0), lidar_origin_ego=torch.full((3,), torch.nan))
+    labels = lidar_occupancy(Clip((lost, frame_with([(10.2, 0.2, 1.8)], 1)), 2), Boxes())
+    assert at(labels.semantics, 5.0, 0.1, 1.8) == FREE
+
+
+def test_older_sweeps_are_not_read():
+    """Their rays started elsewhere, and the boxes are not of their time."""
+    frame = frame_with([(10.2, 0.2, 1.8), (8.2, 5.0, 1.0)])
+    frame.points_ego[1, 4] = 0.05  # s older than the keyframe
+    labels = lidar_occupancy(Clip((frame,), 1), Boxes())
+    alone = lidar_occupancy(Clip((frame_with([(10.2, 0.2, 1.8)]),), 1), Boxes())
+    for name in ("semantics", "mask_lidar", "mask_camera"):
+        assert np.array_equal(getattr(labels, name), getattr(alone, name)), name
+
+
 def test_only_what_a_present_image_shows():
     frame = tiny.clip(0).frames[0]
     seen = in_some_image(frame, OCC3D_GRID)

@@ -5,7 +5,7 @@ from shapely import box
 
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.rigid import transform_from_se2
-from avjepa.probes.map_baselines import NearestPoseMap, mean_map, prior_map
+from avjepa.probes.map_baselines import NearestPoseMap, mean_map
 from avjepa.probes.map_labels import VectorMap
 from avjepa.probes.metrics.map_iou import MAP_CLASSES
 
@@ -29,12 +29,6 @@ def test_mean_map_by_hand():
     assert mean_map(truths).tolist() == [[[0.75, 0.25]]]
     with pytest.raises(ValueError, match="no training frame"):
         mean_map([])
-
-
-def test_the_prior_is_copied_as_it_is():
-    pose = transform_from_se2(1, 0, 0.3)
-    assert torch.equal(prior_map(town(dx_m=1.5), pose, MEAN, GRID), town(dx_m=1.5).labels(pose, GRID).float())
-    assert torch.equal(prior_map(None, pose, MEAN, GRID), MEAN)
 
 
 def nearest(poses: list[tuple[float, float, float]], cities: list[str], mean=MEAN) -> NearestPoseMap:

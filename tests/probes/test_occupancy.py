@@ -106,6 +106,18 @@ def test_answers_without_training(items, monkeypatch):
     assert (returns != FREE).sum() == 2
 
 
+def test_where_no_training_truth_knows_anything_the_commonest_class_is_free(items, monkeypatch):
+    probe, train, test = items
+    monkeypatch.setattr(OccupancyProbe, "items_per_clip", lambda self, dataset: 1)
+    for clip in range(3):
+        train.truth(clip).classes[5, 150:] = UNKNOWN
+    train.truth(0).classes[5, :10] = UNKNOWN  # two others know it
+    train.truth(1).classes[5, :10] = train.truth(2).classes[5, :10] = CAR
+    (commonest,) = dict(probe.untrained(train, test))["commonest class of each voxel"]()
+    assert (commonest[5, 150:] == FREE).all()
+    assert (commonest[5, :10] == CAR).all()
+
+
 def test_what_stands_is_neither_ground_nor_free():
     classes = road_and_cars()
     classes[:, 0, 0] = UNKNOWN
@@ -129,3 +141,15 @@ def test_truth_without_files_names_the_file(tmp_path, monkeypatch):
     (truth,) = OccupancyProbe(labels="lidar_and_boxes").truth(dataset, 0)
     assert (truth.classes == FREE).sum() > 1000
     assert len(truth.ray_origins) == 3  # every keyframe of the scene
+
+
+def test_rays_start_where_the_clip_that_was_read_stands(tmp_path, monkeypatch):
+    """A corrupt file: the next clip stands in, with its own labels and its own rays."""
+    monkeypatch.setenv("AVJEPA_CACHE", str(tmp_path / "index"))
+    root = write_toy_drive(tmp_path / "toy", scenes=1, keyframes=3)
+    dataset = NuScenesClips(root, (SCENES[0],), (0,), (), (32, 64), max_bad_share=1.0, cameras=())
+    probe = OccupancyProbe(labels="lidar_and_boxes")
+    (root / str(dataset.index.lidar_file[0])).write_bytes(b"rubbish")
+    (stand_in,), (own,) = probe.truth(dataset, 0), probe.truth(dataset, 1)
+    assert np.array_equal(stand_in.ray_origins, own.ray_origins)
+    assert torch.equal(stand_in.classes, own.classes)

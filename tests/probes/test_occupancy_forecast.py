@@ -59,6 +59,14 @@ def test_counts_are_pooled_over_the_split_before_dividing():
     assert counted.scores().geometric_iou[2] == pytest.approx(1 / 4, abs=1e-12)  # not the mean of 1 and 0
 
 
+def test_one_moment_alone_counts_in_its_own_matrix():
+    counted = OccupancyForecastScore()
+    counted.add_step(3, volume(CAR), volume(CAR, ROAD))
+    assert [confusion.frames for confusion in counted.confusions] == [0, 0, 0, 1, 0, 0]
+    assert counted.volumes == 1
+    assert counted.scores().geometric_iou[2] == pytest.approx(1 / 2, abs=1e-12)
+
+
 def test_against_plain_counting():
     rng = np.random.default_rng(0)
     predicted, truth = rng.integers(0, 18, (2, 3, 6, *SHAPE), dtype=np.uint8)

@@ -7,7 +7,7 @@ removed when no point of the cleaned map is within 0.05 m of it. Points are coun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -33,6 +33,9 @@ class DynamicMapScore:
     num_static: int
     dynamic_removed: int
     num_dynamic: int
+
+    def __add__(self, other: DynamicMapScore) -> DynamicMapScore:
+        return DynamicMapScore(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     @property
     def sa(self) -> float:
@@ -96,6 +99,32 @@ def score_labels(truth_is_dynamic: np.ndarray, predicted_is_dynamic: np.ndarray)
         dynamic_removed=int((truth_is_dynamic & predicted_is_dynamic).sum()),
         num_dynamic=int(truth_is_dynamic.sum()),
     )
+
+
+def best_ha_threshold(score: np.ndarray, truth_is_dynamic: np.ndarray, slack: float = 0.0) -> float:
+    """The lowest threshold with the best HA, or nearly so, when points with ``score > threshold`` are called dynamic.
+
+    Choose it on training data, never on the data that is reported.
+
+    Args:
+        score: (P,), any scale.
+        truth_is_dynamic: (P,) bool.
+        slack: how far below the best HA may be, in percent points.
+
+    Returns:
+        One of the scores, or less than all of them; 0.5 when either kind of point is missing.
+    """
+    falling = np.argsort(-score, kind="stable")
+    dynamic = truth_is_dynamic[falling].cumsum()
+    if not len(score) or dynamic[-1] in (0, len(score)):
+        return 0.5
+    called = np.arange(1, len(score) + 1)  # dynamic, if the threshold is just below this score
+    sa = 1 - (called - dynamic) / (len(score) - dynamic[-1])
+    da = dynamic / dynamic[-1]
+    ha = 200 * sa * da / np.maximum(sa + da, 1e-12)
+    next_score = np.append(score[falling][1:], score.min() - 1)
+    ha[next_score == score[falling]] = -1  # equal scores go together
+    return float(next_score[np.flatnonzero(ha >= ha.max() - slack)[-1]])
 
 
 def removed_points(truth_xyz: np.ndarray, cleaned_xyz: np.ndarray, removed_m: float = REMOVED_M) -> np.ndarray:
