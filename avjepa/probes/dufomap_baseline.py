@@ -5,6 +5,7 @@ The method is the authors' package, an optional one: it is not re-implemented he
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,7 @@ def dufomap_dynamic(scans: Sequence[Scan], settings: DufomapSettings) -> list[np
     Raises:
         ConfigError: the package is not installed.
     """
+    os.environ.setdefault("GLOG_minloglevel", "1")  # it prints its settings at every start; read when it is loaded
     try:
         from dufomap import dufomap
     except ImportError as error:
