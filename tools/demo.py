@@ -22,7 +22,6 @@ CONFIG = "configs/bev_jepa_city.py"
 PROBES = (
     ("configs/probes/bev_occupancy_city.py", "--seeds", "1", "--heads", "linear", "conv"),
     ("configs/probes/occupancy_city.py", "--seeds", "1", "--heads", "conv", "--cfg-options", "probe.with_rays=False"),
-    ("configs/probes/map_city.py", "--seeds", "1", "--heads", "conv"),
 )
 STAGES = "stages.json"
 

@@ -156,12 +156,18 @@ def test_motion_files(root, tmp_path):
     with pytest.raises(DataError, match="has no motion labels; generate the city again"):
         read_moving_scan(root, 1, "motion files")
     index, folder = load_index(root), root / "motion" / VERSION
+    points = np.fromfile(root / index.lidar_file[1], dtype=np.float32).reshape(-1, 5)
+    np.insert(points, 0, 0, axis=0).tofile(
+        root / index.lidar_file[1]
+    )  # a return from the car itself: rows differ by one
+    moving_scans.drive_scans.cache_clear()
     folder.mkdir(parents=True)
     moving_scans.motion_files_of.cache_clear()
     record = next(r for r in read_table(root, "sample_data") if r["filename"] == index.lidar_file[1])
     turn = read_drive(root, index, 0, sweeps=False).turns[1]
     labels = np.arange(turn.num_file_points) % 2
     labels.astype(np.uint8).tofile(folder / f"{record['token']}_motion.bin")
+    assert turn.file_row[0] == 1
     assert (read_moving_scan(root, 1, "motion files").labels == labels[turn.file_row]).all()
 
 
