@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from avjepa.bev.lidar_voxels import NUM_FEATURES, Voxels
-from avjepa.bev.spconv_cpu import load_spconv, use_algorithm_for
+from avjepa.bev.spconv_cpu import convolution_types, load_spconv, use_algorithm_for
 from avjepa.geometry.grid import BEVGrid
 
 MAX_FEATURE_BYTES = 2**31 - 1  # spconv counts bytes in int32 (spconv#607)
@@ -37,13 +37,13 @@ class SparseEncoder(nn.Module):
         blocks_per_stage: int = 2,
     ) -> None:
         super().__init__()
-        spconv = load_spconv()
+        subm_conv, sparse_conv = convolution_types()
         self.grid = grid
         self.out_channels = out_channels
         self.stride = 2 ** (len(channels) - 1)
         self.bev_shape = grid.coarsened(self.stride).shape_yx
 
-        self.stem = ConvNormAct(spconv.SubMConv3d(NUM_FEATURES, channels[0], 3, bias=False, indice_key="stem"))
+        self.stem = ConvNormAct(subm_conv(NUM_FEATURES, channels[0], 3, bias=False, indice_key="stem"))
         self.down = nn.ModuleList()
         self.stages = nn.ModuleList()
         cells_z = grid.shape_zyx[0]
@@ -54,7 +54,7 @@ class SparseEncoder(nn.Module):
                 # is not shifted by half a voxel per stage, as it is with the usual 3 x 3 window.
                 self.down.append(
                     ConvNormAct(
-                        spconv.SparseConv3d(
+                        sparse_conv(
                             channels[stage - 1],
                             width,
                             (kernel_z, 2, 2),
@@ -67,7 +67,7 @@ class SparseEncoder(nn.Module):
             self.stages.append(nn.Sequential(*(SparseBlock(width, f"stage{stage}") for _ in range(blocks_per_stage))))
         self.cells_z = cells_z
         self.project = nn.Conv2d(channels[-1] * cells_z, out_channels, 1)
-        self._convolutions = [m for m in self.modules() if isinstance(m, spconv.conv.SparseConvolution)]
+        self._convolutions = [m for m in self.modules() if isinstance(m, (subm_conv, sparse_conv))]
 
     def forward(self, voxels: Voxels) -> torch.Tensor:
         """BEV map (M, out_channels, Y / stride, X / stride); zero voxels give the response to empty space."""
@@ -116,9 +116,9 @@ class SparseBlock(nn.Module):
 
     def __init__(self, channels: int, indice_key: str) -> None:
         super().__init__()
-        spconv = load_spconv()
-        self.first = ConvNormAct(spconv.SubMConv3d(channels, channels, 3, bias=False, indice_key=indice_key))
-        self.second = spconv.SubMConv3d(channels, channels, 3, bias=False, indice_key=indice_key)
+        subm_conv, _ = convolution_types()
+        self.first = ConvNormAct(subm_conv(channels, channels, 3, bias=False, indice_key=indice_key))
+        self.second = subm_conv(channels, channels, 3, bias=False, indice_key=indice_key)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x):

@@ -1,4 +1,4 @@
-"""spconv on machines without a GPU.
+"""spconv on machines without a GPU, and beside mmdet3d.
 
 The CUDA wheels compute exactly on the CPU, with two things arranged here:
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from functools import cache
 from importlib import metadata
 from types import ModuleType
 
@@ -43,6 +44,19 @@ def load_spconv() -> ModuleType:
     if not torch.cuda.is_available():
         ops.get_current_stream = lambda: 0
     return spconv
+
+
+@cache
+def convolution_types() -> tuple[type[torch.nn.Module], type[torch.nn.Module]]:
+    """SubMConv3d and SparseConv3d that load their weights as torch does.
+
+    mmdet3d, once imported, replaces the loading of every spconv module: it takes a state dict without torch's metadata for one
+    of spconv 1 and turns the axes of its weights.
+    """
+    spconv = load_spconv()
+    as_torch = {"_load_from_state_dict": torch.nn.Module._load_from_state_dict}
+    subm, sparse = (type(cls.__name__, (cls,), as_torch) for cls in (spconv.SubMConv3d, spconv.SparseConv3d))
+    return subm, sparse
 
 
 def use_algorithm_for(convolution: torch.nn.Module, device: torch.device) -> None:

@@ -101,7 +101,7 @@ def resume(runner: Runner, path: Path) -> int:
         set_optimizer_state_dict(runner.model, optimizer, checkpoint["optimizer"], options=WHOLE)
     except (RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: does not fit the model of this config ({str(error).splitlines()[0]})"
+            f"{path}: does not fit the model of this config ({first_fault(error)})"
         ) from error
     if checkpoint["loss_scaler"] is not None and hasattr(runner.optim_wrapper, "loss_scaler"):
         runner.optim_wrapper.loss_scaler.load_state_dict(checkpoint["loss_scaler"])
@@ -111,6 +111,12 @@ def resume(runner: Runner, path: Path) -> int:
     if torch.cuda.is_available() and len(checkpoint["rng_cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(checkpoint["rng_cuda"])
     return checkpoint["iteration"]
+
+
+def first_fault(error: Exception) -> str:
+    """The first thing that torch says does not fit, without its heading."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[min(1, len(lines) - 1)].strip()
 
 
 def _loss_scaler_state(runner: Runner) -> dict | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from avjepa.engine.checkpoint import read_checkpoint
+from avjepa.engine.checkpoint import first_fault, read_checkpoint
 from avjepa.engine.config import load_config
 from avjepa.engine.registry import build
 from avjepa.errors import CheckpointError, ConfigError
@@ -102,7 +102,7 @@ def load_jepa(pretrain: Config, checkpoint: Path) -> BEVJEPA:
         jepa.load_state_dict({key.removeprefix("jepa."): value for key, value in state.items()})
     except RuntimeError as error:
         raise CheckpointError(
-            f"{checkpoint}: not a model of {pretrain.filename} ({str(error).splitlines()[0]})"
+            f"{checkpoint}: not a model of {pretrain.filename} ({first_fault(error)})"
         ) from error
     return jepa
 

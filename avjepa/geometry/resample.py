@@ -16,6 +16,13 @@ def whole(grid: BEVGrid) -> Window:
     return slice(0, rows), slice(0, columns)
 
 
+def central(grid: BEVGrid, half_m: float) -> Window:
+    """The cells whose centre is nearer than ``half_m`` to the car, forward and sideways."""
+    near = grid.cell_centres().abs() < half_m  # (Y, X, 2)
+    rows, columns = near[:, 0, 1].nonzero(), near[0, :, 0].nonzero()
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def resample_bev(bev: torch.Tensor, src: BEVGrid, dst: BEVGrid, window: Window | None = None) -> torch.Tensor:
     """Bilinear values of a map (B, C, Y, X) on grid ``src`` at the cell centres of ``dst``, zero beyond the edges of ``src``.
 

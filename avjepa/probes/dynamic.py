@@ -26,12 +26,11 @@ from avjepa.probes.metrics.dynamic_map import DynamicMapScore, best_ha_threshold
 from avjepa.probes.metrics.moving_objects import MovingConfusion, MovingObjects
 from avjepa.probes.moving_scans import MovingLabels, MovingScan, WholeDriveMethod, read_moving_scan, whole_drive_answer
 from avjepa.probes.residual import ResidualView
-from avjepa.probes.task import Items, Panels, Probe
+from avjepa.probes.task import NEAR_M, Items, Panels, Probe
 from avjepa.probes.visibility import VisibilityCheck
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
 HA_SLACK = 1.0  # percent points
-NEAR_M = 25.0  # to each side: what the small model's grid covers, too
 COLUMNS = {
     "ha": "HA %",
     "sa": "SA %",
@@ -76,6 +75,7 @@ class DynamicProbe(Probe[MovingScan, np.ndarray]):
     whole_drive_rows: bool = True
     name = "dynamic"
     columns = COLUMNS
+    label_files = ("v1.0-*/*.json", "motion/*/*", "samples/LIDAR_TOP/*", "sweeps/LIDAR_TOP/*")  # whole drives
 
     @property
     def outputs(self) -> int:

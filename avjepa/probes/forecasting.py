@@ -16,7 +16,7 @@ import torch
 
 from avjepa.errors import ConfigError
 from avjepa.geometry.occ3d import FREE, OCC3D_GRID, UNKNOWN, xyz_from_zyx, zyx_from_xyz
-from avjepa.geometry.resample import Window
+from avjepa.geometry.resample import Window, central
 from avjepa.geometry.rigid import invert, transform_points
 from avjepa.probes.boxes import load_boxes
 from avjepa.probes.colours import column_entropy_panel, from_above_panel, hits_and_misses
@@ -33,15 +33,17 @@ from avjepa.probes.lidar_occupancy import lidar_occupancy
 from avjepa.probes.metrics.occupancy_forecast import SECONDS, STEP_S, STEPS, OccupancyForecastScore
 from avjepa.probes.metrics.point_forecast import PointForecastScore
 from avjepa.probes.occ3d_files import labels_path, read_labels
-from avjepa.probes.occupancy import CLASSES, class_loss, likeliest_class, stands
+from avjepa.probes.occupancy import CLASSES, LABEL_FILES, class_loss, likeliest_class, stands
 from avjepa.probes.ray_depth import ray_depths
-from avjepa.probes.task import Items, Panels, Probe
+from avjepa.probes.task import NEAR_M, Items, Panels, Probe
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 from avjepa.sensors.sample import Clip
 
 COLUMNS = {
     "iou_mean": "IoU, mean of 1, 2, 3 s",
     "miou_mean": "mIoU, mean of 1, 2, 3 s",
+    "iou_near_mean": "IoU, mean of 1, 2, 3 s, within 25 m",
+    "miou_near_mean": "mIoU, mean of 1, 2, 3 s, within 25 m",
     "iou_1s": "IoU, 1 s",
     "iou_3s": "IoU, 3 s",
     "cd_1s": "CD m², 1 s ↓",
@@ -130,6 +132,11 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
     columns = COLUMNS
 
     @property
+    def label_files(self) -> tuple[str, ...]:
+        """Of Occ3D, or the tables of the boxes."""
+        return LABEL_FILES[self.labels]
+
+    @property
     def view(self) -> FutureView:
         """The embeddings predicted for future moments."""
         return FutureView(self.poses)
@@ -210,16 +217,20 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
 
     def evaluate(self, pairs: Iterable[tuple[Forecast, ForecastTruth]], threshold: float) -> dict[str, float]:
         """Occupancy at 1, 2 and 3 s, nan for rows without; sweeps at every step, and how many could not be scored."""
-        occupancy, sweeps = OccupancyForecastScore(), PointForecastScore(STEPS)
+        occupancy, near = OccupancyForecastScore(), OccupancyForecastScore()
+        sweeps, x_y = PointForecastScore(STEPS), central(self.grid, NEAR_M)[::-1]
         for forecast, truth in pairs:
             if forecast.classes is not None:
-                occupancy.add_step(truth.step, xyz_from_zyx(forecast.classes), xyz_from_zyx(truth.classes))
+                predicted, true = xyz_from_zyx(forecast.classes), xyz_from_zyx(truth.classes)
+                occupancy.add_step(truth.step, predicted, true)
+                near.add_step(truth.step, predicted[x_y], true[x_y])
             self._add_sweep(sweeps, forecast, truth)
         cd_m2 = {second: sweeps.at(round(second / STEP_S) - 1).cd_m2 for second in SECONDS}
         all_steps = sweeps.until(STEPS - 1)
         metrics = {f"cd_{second}s": value for second, value in cd_m2.items()}
         metrics |= {"nfcd": all_steps.nfcd_m2, "l1": all_steps.l1_m, "absrel": all_steps.absrel}
-        return metrics | {"sweeps_skipped": sweeps.skipped} | _occupancy_metrics(occupancy)
+        metrics |= _occupancy_metrics(occupancy, "") | _occupancy_metrics(near, "near_")
+        return metrics | {"sweeps_skipped": sweeps.skipped}
 
     def truth_panels(self, truth: ForecastTruth) -> Panels:
         """The last moment, from above."""
@@ -298,12 +309,12 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
         sweeps.add(truth.step, predicted, true, lidar[0])
 
 
-def _occupancy_metrics(occupancy: OccupancyForecastScore) -> dict[str, float]:
-    """IoU and mIoU at each second and their means; nan unless every moment was forecast (without any truth, IoU would be 1)."""
-    metrics = {f"{name}_{when}": float("nan") for name in ("iou", "miou") for when in ("mean", "1s", "2s", "3s")}
+def _occupancy_metrics(occupancy: OccupancyForecastScore, where: str) -> dict[str, float]:
+    """IoU and mIoU at each second and their means; nan unless every moment was forecast."""
+    metrics = {f"{name}_{where}{when}": float("nan") for name in ("iou", "miou") for when in ("mean", "1s", "2s", "3s")}
     if all(confusion.frames for confusion in occupancy.confusions):
         scores = occupancy.scores()
-        metrics |= {"iou_mean": scores.mean_geometric_iou, "miou_mean": scores.mean_miou}
-        metrics |= {f"iou_{second}s": value for second, value in scores.geometric_iou.items()}
-        metrics |= {f"miou_{second}s": value for second, value in scores.miou.items()}
+        metrics |= {f"iou_{where}mean": scores.mean_geometric_iou, f"miou_{where}mean": scores.mean_miou}
+        metrics |= {f"iou_{where}{second}s": value for second, value in scores.geometric_iou.items()}
+        metrics |= {f"miou_{where}{second}s": value for second, value in scores.miou.items()}
     return metrics

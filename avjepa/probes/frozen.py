@@ -196,17 +196,20 @@ def clip_fingerprint(dataset: NuScenesClips, clip: int) -> str:
         names = list(index.camera_file[n, dataset.cameras])
         if dataset.use_lidar:
             names += [index.lidar_file[n], *index.sweep_file[n, : dataset.num_sweeps - 1]]
-        digest.update(repr([_stat(dataset.root / str(name)) for name in names if name]).encode())
+        digest.update(repr(file_stats(dataset.root / str(name) for name in names if name)).encode())
     return digest.hexdigest()
 
 
-def _stat(path: Path) -> tuple[str, int, int]:
-    """Name, size and time of a file; sizes of -1 when there is none."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return str(path), -1, -1
-    return str(path), stat.st_size, stat.st_mtime_ns
+def file_stats(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Name, size and time of files; -1 and -1 where there is none."""
+    stats = []
+    for path in paths:
+        try:
+            stat = os.stat(path)
+            stats.append((str(path), stat.st_size, stat.st_mtime_ns))
+        except OSError:
+            stats.append((str(path), -1, -1))
+    return stats
 
 
 @cache

@@ -2,7 +2,8 @@
 
     features (B, C, Y, X) on the encoder's grid -> standardise -> trunk -> resample to the answer's grid -> 1 x 1 -> logits
 
-The trunk is nothing (linear), two convolutions (conv), or cross-attention to the whole map (attentive).
+The trunk is nothing (linear), two convolutions (conv), or cross-attention to the whole map (attentive). Beyond the encoder's
+grid the answer is learned, but one for all cells.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from avjepa.geometry.grid import BEVGrid
-from avjepa.geometry.resample import Window, resample_bev, whole
+from avjepa.geometry.resample import Window, covered, resample_bev, whole
 
 HeadKind = Literal["linear", "conv", "attentive"]
 HIDDEN_CHANNELS = 32
@@ -58,7 +59,7 @@ class DenseHead(nn.Module):
     Args:
         kind: the trunk.
         outputs: K, answers per cell.
-        src, dst: grids of the features and of the answer, in the same ego frame. Beyond ``src`` the features are their mean.
+        src, dst: grids of the features and of the answer, in the same ego frame.
         mean, std: (C,) of the training features.
     """
 
@@ -71,11 +72,18 @@ class DenseHead(nn.Module):
         self.register_buffer("std", std[:, None, None])
         self.trunk, channels = _trunk(kind, len(mean), src)
         self.answer = nn.Conv2d(channels, outputs, 1)
+        # With one bias for cells with and without features, each would be answered a little like the other.
+        self.beyond = nn.Parameter(torch.zeros(outputs, 1, 1))
+        self.register_buffer("covered", covered(src, dst), persistent=False)
+        self.reaches_all = bool(self.covered.all())
 
     def forward(self, features: torch.Tensor, window: Window | None = None) -> torch.Tensor:
         """Logits (B, K, h, w) of a window of the answer's grid, of all of it by default."""
         hidden = self.trunk((features - self.mean) / self.std)
-        return self.answer(resample_bev(hidden, self.src, self.dst, window))
+        logits = self.answer(resample_bev(hidden, self.src, self.dst, window))
+        if self.reaches_all:
+            return logits
+        return torch.where(self.covered[window or whole(self.dst)], logits, self.beyond)
 
 
 def _trunk(kind: HeadKind, channels: int, grid: BEVGrid) -> tuple[nn.Module, int]:

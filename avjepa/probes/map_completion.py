@@ -26,11 +26,10 @@ from avjepa.probes.map_baselines import NearestPoseMap, mean_map
 from avjepa.probes.map_files import load_map, load_prior_map
 from avjepa.probes.map_labels import MAP_GRID, DrivableMask, VectorMap
 from avjepa.probes.metrics.map_iou import MAP_CLASSES, MapIoU
-from avjepa.probes.task import Items, Panels, Probe
+from avjepa.probes.task import NEAR_M, Items, Panels, Probe
 from avjepa.sensors.collate import collate_clips
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
-NEAR_M = 25.0  # to each side: what the small model's grid covers, too
 STRATA = {"hidden_near": "unobserved, within 25 m", "hidden": "unobserved", "all": "all cells"}
 MODES = {"iou@0.50": "at .5", "iou@max": "best threshold"}
 COLUMNS = {
@@ -74,6 +73,7 @@ class MapProbe(Probe[MapTruth, torch.Tensor]):
     grid = MAP_GRID
     view = PresentView()
     columns = COLUMNS
+    label_files = ("maps/**/*", "v1.0-*/map.json", "v1.0-*/log.json")
     convention = (
         "BEVFusion's classes, grid (+-50 m, 0.5 m) and IoU over the data set: at threshold .5, and the best of .35 to .65 for each "
         "class, which is optimistic; mean over the classes that occur among the counted cells; unobserved: by no LiDAR ray of a "

@@ -1,12 +1,7 @@
-"""Occupancy of every keyframe of a split, as the files that the benchmarks' evaluators read.
-
-A clip of a study needs all of its context (and its future, where the config asks for one); a submission needs every keyframe.
-Letters: see conventions.py.
-"""
+"""Occupancy of every keyframe of a split, as the files that the benchmarks' evaluators read. Letters: see conventions.py."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +13,6 @@ from avjepa.geometry.occ3d import xyz_from_zyx
 from avjepa.probes.occ3d_files import write_prediction
 from avjepa.probes.study import Row, Study
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
-from avjepa.sensors.nuscenes_index import MAX_GAP_S
 
 
 @dataclass
@@ -43,7 +37,7 @@ def export_occupancy(
     Args:
         study: of an occupancy probe.
         row: a trained row of it.
-        keyframes: what to answer, see :func:`with_repeated_past`.
+        keyframes: what to answer, one clip for every keyframe (sensors/repeated_past.py).
         clips: numbers of its clips; iterated once, so that a progress bar can wrap them.
         folder: of the predictions, all of one row.
         layout: see ``occ3d_files.PREDICTION_KEYS``.
@@ -61,30 +55,3 @@ def export_occupancy(
             write_prediction(folder, token, np.ascontiguousarray(xyz_from_zyx(classes).numpy()), layout)
             exported.written += 1
     return exported
-
-
-def with_repeated_past(keyframes: NuScenesClips, context_offsets: tuple[int, ...]) -> NuScenesClips:
-    """One clip for every keyframe; where older ones lack (at the start of a scene, after a gap), the oldest there is stands in.
-
-    Args:
-        keyframes: clips of the present keyframe alone.
-        context_offsets: those of the study.
-    """
-    index, present = keyframes.index, keyframes.clips[:, 0]
-    older = np.maximum(present - 1, 0)
-    step_s = (index.timestamp_us[present] - index.timestamp_us[older]) * 1e-6
-    follows = (
-        (index.scene[present] == index.scene[older]) & np.isin(older, present) & (step_s > 0) & (step_s <= MAX_GAP_S)
-    )
-    goes_on = dict(zip(present.tolist(), follows.tolist(), strict=True))
-    padded = copy.copy(keyframes)
-    padded.clips = np.array([[_back(n, -offset, goes_on) for offset in context_offsets] for n in present.tolist()])
-    padded.num_context = len(context_offsets)
-    return padded
-
-
-def _back(keyframe: int, steps: int, goes_on: dict[int, bool]) -> int:
-    """The keyframe so many steps before this one, or the oldest on the way that has none before it."""
-    while steps and goes_on[keyframe]:
-        keyframe, steps = keyframe - 1, steps - 1
-    return keyframe

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.occ3d import CLASS_NAMES, FREE, OCC3D_GRID, UNKNOWN, xyz_from_zyx, zyx_from_xyz
-from avjepa.geometry.resample import Window
+from avjepa.geometry.resample import Window, central
 from avjepa.geometry.rigid import invert, transform_points
 from avjepa.probes.boxes import load_boxes
 from avjepa.probes.colours import column_entropy_panel, from_above_panel, hits_and_misses
@@ -27,7 +27,7 @@ from avjepa.probes.lidar_occupancy import lidar_occupancy
 from avjepa.probes.metrics.ray_iou import RayIoU, ray_origins
 from avjepa.probes.metrics.semantic_occupancy import CONVENTIONS, OccupancyConfusion
 from avjepa.probes.occ3d_files import Occ3DLabels, labels_path, read_labels
-from avjepa.probes.task import Items, Panels, Probe
+from avjepa.probes.task import NEAR_M, Items, Panels, Probe
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 from avjepa.sensors.sample import Clip
 
@@ -35,16 +35,19 @@ CLASSES = len(CLASS_NAMES)
 NOT_COUNTED = -100
 COLUMNS = {
     "miou_occ3d": "mIoU, camera mask",
+    "miou_near": "mIoU, camera mask, within 25 m",
     "miou_occ3d_unmasked": "mIoU, no mask",
     "rayiou": "RayIoU",
     "iou_occ3d": "IoU, camera mask",
     "iou_visible": "IoU, visible",
     "iou_occluded": "IoU, occluded",
+    "iou_near_occluded": "IoU, occluded, within 25 m",
 }
 TRUTHS = {
     "occ3d": "Occ3D's files",
     "lidar_and_boxes": "LiDAR rays of the clip's keyframes and boxes, so the classes are those of boxes and `others`",
 }
+LABEL_FILES = {"occ3d": ("gts/*/*/labels.npz",), "lidar_and_boxes": ("v1.0-*/*.json",)}
 FLAT = [CLASS_NAMES.index(name) for name in ("driveable_surface", "other_flat", "sidewalk", "terrain")]
 
 
@@ -86,6 +89,11 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
     columns = COLUMNS
 
     @property
+    def label_files(self) -> tuple[str, ...]:
+        """Of Occ3D, or the tables of the boxes."""
+        return LABEL_FILES[self.labels]
+
+    @property
     def convention(self) -> str:
         """How the metrics are defined."""
         return (
@@ -93,7 +101,7 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
             "split, nan classes left out; IoU of occupied against free; visible: observed by LiDAR or camera; RayIoU of "
             "SparseOcc, mean of 1, 2, 4 m; trained on "
             f"{'camera-observed voxels' if self.train_mask == 'camera' else 'all voxels'}; the record also holds the "
-            "conventions of SparseOcc, OccNeRF, SelfOcc and OccWorld; answers reach as far as the model's grid"
+            "conventions of SparseOcc, OccNeRF, SelfOcc and OccWorld; beyond the model's grid a head's answer is one for all cells"
         )
 
     def truth(self, dataset: NuScenesClips, clip: int) -> list[OccupancyTruth]:
@@ -137,10 +145,13 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
 
     def evaluate(self, pairs: Iterable[tuple[torch.Tensor, OccupancyTruth]], threshold: float) -> dict[str, float]:
         """Every convention's mIoU and IoU, and RayIoU."""
-        confusion, rays = OccupancyConfusion(), RayIoU()
+        confusion, near, rays = OccupancyConfusion(), OccupancyConfusion(), RayIoU()
+        x_y = central(self.grid, NEAR_M)[::-1]
         for answer, truth in pairs:
             predicted, labels = xyz_from_zyx(answer), truth.labels
-            confusion.add(predicted, labels.semantics, labels.mask_camera, labels.mask_lidar)
+            volumes = (predicted, labels.semantics, labels.mask_camera, labels.mask_lidar)
+            confusion.add(*volumes)
+            near.add(*(volume[x_y] for volume in volumes))
             if self.with_rays:
                 known = np.where(labels.semantics == UNKNOWN, FREE, labels.semantics)
                 rays.add(predicted, known, truth.ray_origins)
@@ -148,6 +159,8 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
         for convention in CONVENTIONS:
             scores = confusion.scores(convention)
             metrics |= {f"miou_{convention}": scores.miou, f"iou_{convention}": scores.geometric_iou}
+        metrics |= {"miou_near": near.scores("occ3d").miou}
+        metrics |= {f"iou_near_{stratum}": near.scores(stratum).geometric_iou for stratum in ("visible", "occluded")}
         metrics |= {f"iou_of_{name}": value for name, value in confusion.scores("occ3d").iou.items()}
         return metrics | {"rayiou": rays.scores().rayiou if self.with_rays else float("nan")}
 

@@ -228,8 +228,8 @@ class Study:
 
     def _key(self, source: str, train: Items, tests: dict[str, Items], training: str = "") -> str:
         """Of everything that decides a row."""
-        parts = [source, training, repr(self.probe), code_fingerprint(ROW_CODE), train.fingerprint()]
-        parts += [f"{name} {test.fingerprint()}" for name, test in tests.items()]
+        parts = [source, training, repr(self.probe), code_fingerprint(ROW_CODE), train.fingerprint]
+        parts += [f"{name} {test.fingerprint}" for name, test in tests.items()]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
     def _row_file(self, name: str, head: str, share: float, seed: int, key: str) -> Path:

@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -13,11 +14,14 @@ import torch
 
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.resample import Window
-from avjepa.probes.frozen import View, clip_fingerprint
+from avjepa.probes.frozen import View, clip_fingerprint, file_stats
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
 Truth = TypeVar("Truth")
 Answer = TypeVar("Answer")
+
+NEAR_M = 25.0  # to each side of the car: what the small model's grid covers, too
+KEPT_CLIPS = 256  # truths of clips in memory, those asked for last
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Probe(ABC, Generic[Truth, Answer]):
         view: which embeddings are read.
         grid: of the answer.
         outputs: K, logits per cell.
+        label_files: patterns of the files under the data root, sensor files apart, that the truth is made of.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Probe(ABC, Generic[Truth, Answer]):
     view: View
     grid: BEVGrid
     outputs: int
+    label_files: tuple[str, ...] = ()
 
     def items_per_clip(self, dataset: NuScenesClips) -> int:
         """How many maps are answered for a clip."""
@@ -87,7 +93,7 @@ class Probe(ABC, Generic[Truth, Answer]):
 
 @dataclass
 class Items(Generic[Truth]):
-    """The items of some clips of a data set, with their truths, which are computed when they are first asked for."""
+    """The items of some clips of a data set, with their truths, which are computed when they are asked for."""
 
     probe: Probe
     dataset: NuScenesClips
@@ -105,15 +111,20 @@ class Items(Generic[Truth]):
     def truth(self, item: int) -> Truth:
         """Truth of one item."""
         clip = self.clips[item // self.per_clip]
-        if clip not in self._truths:
-            self._truths[clip] = self.probe.truth(self.dataset, clip)
-        return self._truths[clip][item % self.per_clip]
+        truths = self._truths.pop(clip, None) or self.probe.truth(self.dataset, clip)
+        self._truths[clip] = truths  # the last of the dict's order
+        if len(self._truths) > KEPT_CLIPS:
+            del self._truths[next(iter(self._truths))]
+        return truths[item % self.per_clip]
 
     def truths(self) -> Iterator[Truth]:
         """Every truth, in order."""
         return (self.truth(item) for item in range(len(self)))
 
+    @cached_property
     def fingerprint(self) -> str:
-        """Of what the items are made of."""
+        """Of what the items are made of: the clips' sensor files, and the files of the truth."""
         names = [clip_fingerprint(self.dataset, clip) for clip in self.clips]
-        return hashlib.sha256("\n".join(names).encode()).hexdigest()
+        root = self.dataset.root
+        labels = sorted(path for pattern in self.probe.label_files for path in root.glob(pattern) if path.is_file())
+        return hashlib.sha256("\n".join([*names, repr(file_stats(labels))]).encode()).hexdigest()

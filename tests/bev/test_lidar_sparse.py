@@ -162,3 +162,19 @@ def test_feature_count_matches():
     voxels = voxelise_mean(frames.points, frames.point_frame, GRID, 1)
     assert isinstance(voxels, Voxels)
     assert voxels.features.shape[1] == NUM_FEATURES == make_encoder().stem.convolution.in_channels
+
+
+def test_weights_load_as_they_were_when_mmdet3d_is_imported():
+    """It turns the axes of spconv's weights in plain state dicts, such as those of a checkpoint."""
+    overwrite = pytest.importorskip(
+        "mmdet3d.models.layers.spconv.overwrite_spconv", reason="mmdet3d is not installed (make venv-full)"
+    )
+    assert overwrite.register_spconv2()
+    grid = BEVGrid((0.0, 3.2), (0.0, 3.2), (0.0, 0.8), 0.2, 0.2)
+    saved, loaded = (SparseEncoder(grid, (4, 4), 4, blocks_per_stage=1) for _ in range(2))
+    loaded.load_state_dict(dict(saved.state_dict()))
+    for name, weights in saved.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weights), name
+    theirs = spconv_cpu.load_spconv().SubMConv3d(4, 4, 3, bias=False)
+    with pytest.raises(RuntimeError, match="size mismatch"):  # or else ours would be loaded as theirs are
+        theirs.load_state_dict(dict(theirs.state_dict()))

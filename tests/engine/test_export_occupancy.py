@@ -13,6 +13,7 @@ import torch
 from avjepa.cli import run_tool
 from avjepa.engine.checkpoint import FORMAT, write_atomically
 from avjepa.engine.config import load_config
+from avjepa.engine.kept_row import every_keyframe
 from avjepa.engine.probe_study import build_study, random_jepa
 from avjepa.errors import CheckpointError, ConfigError
 from avjepa.geometry.occ3d import xyz_from_zyx
@@ -74,13 +75,13 @@ def cache_folder(made, monkeypatch):
 def arguments(made, out: Path, row: str = "JEPA", layout: str = "sparseocc", **changes) -> list[str]:
     folder, study, rows = made
     named = {
-        "--row": row if row.endswith(".json") else study.file_of(rows[row]),
         "--split": "original",
         "--format": layout,
         "--out": out,
         "--data": folder / "toy",
     } | changes
-    given = [str(folder / "probe.py"), str(named.pop("checkpoint", folder / "last.pth"))]
+    row_file = row if row.endswith(".json") else study.file_of(rows[row])
+    given = [str(folder / "probe.py"), str(named.pop("checkpoint", folder / "last.pth")), str(row_file)]
     return given + [str(part) for pair in named.items() for part in pair]
 
 
@@ -137,7 +138,8 @@ def test_a_corrupt_keyframe_gets_no_file_of_another(made, tmp_path, capsys):
     n = index.token.tolist().index(token("sample", 1, 2))
     for name in (index.lidar_file[n], *index.camera_file[n]):
         (copied / str(name)).write_bytes(b"rubbish")
-    keyframes = export_occupancy.every_keyframe(load_config(folder / "probe.py", data_root=str(copied)), "original")
+    cfg = load_config(folder / "probe.py", data_root=str(copied))
+    keyframes = every_keyframe(cfg.test_data.original, ("mini_val",))
     exported = export_occupancy.export_occupancy(
         study, made[2]["JEPA"], keyframes, range(len(keyframes)), tmp_path / "out", "occ3d"
     )
@@ -156,9 +158,9 @@ def mistakes(made, tmp_path) -> dict[str, list[str]]:
     unheard.write_text(foreign.read_text().replace('"linear"', '"conv"'))
     out = tmp_path / "out"
     return {
-        r"--row .*none\.json: no such file": arguments(made, out, str(tmp_path / "none.json")),
-        r"damaged\.json: not a row of tools/probe\.py": arguments(made, out, str(tmp_path / "damaged.json")),
-        "'all free' has no head": arguments(made, out, str(untrained)),
+        r"none\.json: not a trained row": arguments(made, out, str(tmp_path / "none.json")),
+        r"damaged\.json: not a trained row of tools/probe\.py": arguments(made, out, str(tmp_path / "damaged.json")),
+        r"all_free.*json: not a trained row": arguments(made, out, str(untrained)),
         r"0123456789ab\.json: not made by .*probe\.py": arguments(made, out, str(foreign)),
         r"JEPA-conv.*: not made by": arguments(made, out, str(unheard)),
         r"not made by .* with .*other\.pth": arguments(made, out, checkpoint=folder / "other.pth"),
@@ -185,7 +187,7 @@ def test_a_lost_head_and_another_task_are_told(made, tmp_path):
     shutil.copytree(study.folder, copied)
     row = copied / "rows" / study.file_of(rows["JEPA"]).name
     row.with_suffix(".pth").unlink()
-    with pytest.raises(CheckpointError, match=r"the head of JEPA.* is missing"):
+    with pytest.raises(CheckpointError, match=r"JEPA.*\.pth: the head is missing"):
         export_occupancy.main(arguments(made, tmp_path / "out", str(row)))
     other = CONFIG.replace(
         "probes.occupancy import OccupancyProbe", "probes.map_completion import MapProbe as OccupancyProbe"

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from avjepa.geometry.grid import BEVGrid
-from avjepa.geometry.resample import covered, resample_bev, whole
+from avjepa.geometry.resample import central, covered, resample_bev, whole
 
 COARSE = BEVGrid((-4.0, 4.0), (-2.0, 2.0), (0.0, 1.0), 1.0, 1.0)
 FINE = BEVGrid((-6.0, 6.0), (-3.0, 3.0), (0.0, 1.0), 0.5, 1.0)
@@ -40,6 +40,14 @@ def test_the_same_cells_are_not_touched():
     bev = torch.rand(1, 2, 4, 8)
     taller = BEVGrid((-4.0, 4.0), (-2.0, 2.0), (0.0, 3.0), 1.0, 0.5)
     assert torch.equal(resample_bev(bev, COARSE, taller), bev)
+
+
+def test_central_cells_by_their_centres():
+    assert central(FINE, 2.0) == (slice(2, 10), slice(8, 16))
+    assert central(FINE, 2.3) == (slice(1, 11), slice(7, 17))  # centres at 2.25 m
+    shifted = BEVGrid((-2.0, 6.0), (-3.0, 3.0), (0.0, 1.0), 0.5, 1.0)
+    assert central(shifted, 1.0) == (slice(4, 8), slice(2, 6))
+    assert central(FINE, 100.0) == whole(FINE)
 
 
 def test_wrong_shape():

@@ -118,6 +118,14 @@ def test_seconds_are_moments_whatever_the_order_of_items():
     assert metrics["nfcd"] == pytest.approx(4 / 6 * metrics["cd_2s"], rel=1e-6)  # each step weighs the same
 
 
+def test_scores_within_25_m_look_no_further():
+    """A wall at 20 m is forecast, one at 30 m is invented."""
+    truths = clip_truths(speed_m=0.0)
+    metrics = evaluate([Forecast(wall(30.2, truth.classes.clone()), None) for truth in truths], truths)
+    assert metrics["iou_near_mean"] == metrics["miou_near_mean"] == metrics["iou_near_3s"] == 1
+    assert metrics["iou_mean"] == pytest.approx(1 / 2)
+
+
 def test_rays_that_meet_nothing_end_where_they_leave_the_grid():
     truths = clip_truths(speed_m=0.0)
     metrics = evaluate([Forecast(torch.full(SHAPE, FREE, dtype=torch.uint8), None)] * STEPS, truths)

@@ -77,10 +77,28 @@ def test_answers_on_a_wider_grid_are_one_constant_beyond_the_features(kind):
     logits = head(features)
     assert logits.shape == (2, 5, 24, 24)
     outside = logits[:, :, ~covered(GRID, WIDER)]
-    torch.testing.assert_close(outside, head.answer.bias[None, :, None].expand_as(outside))
+    torch.testing.assert_close(outside, head.beyond[..., 0].expand_as(outside))
     assert logits[:, :, covered(GRID, WIDER)].std() > 0
     window = slice(3, 9), slice(4, 20)
     torch.testing.assert_close(head(features, window), logits[:, :, 3:9, 4:20])
+
+
+def test_what_is_beyond_the_features_does_not_change_the_answer_on_them():
+    """All true outside, one in ten inside: one bias for both would lift the scores inside."""
+    features, _ = separable()
+    features = torch.zeros_like(features)
+    answer = ~covered(GRID, WIDER)
+    answer[::4, ::3] = True
+
+    def loss(logits, items, window):
+        return F.binary_cross_entropy_with_logits(logits[:, 0], answer.float().expand(len(items), -1, -1))
+
+    head = new_head("linear", 1, GRID, WIDER, features, 0)
+    train_head(head, features, loss, HeadTraining(steps=400, batch_size=2, learning_rate=3e-2), 0)
+    inside, outside = (scores(head, features)[0][mask].sigmoid() for mask in (covered(GRID, WIDER), ~covered(GRID, WIDER)))
+    share = answer[covered(GRID, WIDER)].float().mean()
+    assert outside.min() > 0.95
+    assert inside.mean() == pytest.approx(float(share), abs=0.03)
 
 
 def test_windows_reach_every_cell_and_stay_inside():

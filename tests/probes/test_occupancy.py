@@ -51,6 +51,22 @@ def test_a_missing_car_by_hand():
     assert np.isnan(metrics["rayiou"])
 
 
+def test_scores_within_25_m_look_no_further():
+    """One car is missed at 4.4 m, one invented at 30 m; half of what is near is seen by the cameras, nothing by the LiDAR."""
+    camera = torch.zeros(SHAPE, dtype=torch.bool)
+    camera[:, :, 100:] = True
+    truth = truth_of(road_and_cars(), camera)
+    truth.labels.mask_lidar[:] = False
+    answer = road_and_cars(0)
+    answer[3:6, 175:180, 100:110] = CAR
+    metrics = OccupancyProbe(with_rays=False).evaluate([(answer, truth)], 0.5)
+    cells = 124  # centres at -24.6 to 24.6 m
+    assert metrics["miou_near"] == pytest.approx(1 / 2)
+    assert metrics["iou_near_visible"] == pytest.approx(cells * 62 / (cells * 62 + 3 * 4 * 10))
+    assert metrics["iou_near_occluded"] == 1
+    assert metrics["iou_occ3d"] == pytest.approx(200 * 100 / (200 * 100 + 3 * 4 * 10 + 3 * 5 * 10))
+
+
 def test_the_loss_counts_what_it_is_told_to():
     classes = road_and_cars()
     classes[:, :50] = UNKNOWN

@@ -64,6 +64,10 @@ def test_one_moment_alone_counts_in_its_own_matrix():
     counted.add_step(3, volume(CAR), volume(CAR, ROAD))
     assert [confusion.frames for confusion in counted.confusions] == [0, 0, 0, 1, 0, 0]
     assert counted.volumes == 1
+    with pytest.raises(ValueError, match="all 6 moments"):
+        counted.scores()
+    for step in (0, 1, 2, 4, 5):
+        counted.add_step(step, volume(), volume())
     assert counted.scores().geometric_iou[2] == pytest.approx(1 / 2, abs=1e-12)
 
 

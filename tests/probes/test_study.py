@@ -7,11 +7,13 @@ import torch
 
 from avjepa.geometry.grid import BEVGrid
 from avjepa.probes import study as study_module
+from avjepa.probes import task as task_module
 from avjepa.probes.bev_occupancy import BEVOccupancyProbe
 from avjepa.probes.frozen import Source
 from avjepa.probes.heads import HeadTraining
 from avjepa.probes.study import Study, share_of_scenes
 from avjepa.probes.supervised import SupervisedTraining
+from avjepa.probes.task import Items
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 from tests.jepa import tiny
 from tests.toy_drive import SCENES, write_toy_drive
@@ -102,6 +104,42 @@ def test_another_question_is_not_answered_by_a_kept_row(root, tmp_path):
         trained = [path for path in now - kept if "linear" in path.name]
         assert len(trained) == 4, change
         kept = now
+
+
+def test_another_label_is_another_question(root, tmp_path):
+    @dataclass(frozen=True)
+    class Labelled(BEVOccupancyProbe):
+        label_files = ("labels/*.txt",)
+
+    label = root / "labels" / "one.txt"
+    label.parent.mkdir()
+
+    def key() -> str:
+        study = study_in(tmp_path, root, probe=Labelled(tiny.BEV))
+        return study.items(study.train).fingerprint
+
+    keys = [key()]
+    for text in ("car", "truck"):
+        label.write_text(text)
+        keys.append(key())
+    assert len({*keys}) == 3
+    (root / "labels" / "notes.md").write_text("no label")
+    assert key() == keys[-1]
+
+
+def test_truths_are_kept_for_the_clips_asked_for_last(root, tmp_path, monkeypatch):
+    study, read = study_in(tmp_path, root), []
+
+    @dataclass(frozen=True)
+    class Counting(BEVOccupancyProbe):
+        def truth(self, dataset, clip):
+            read.append(clip)
+            return [clip]
+
+    monkeypatch.setattr(task_module, "KEPT_CLIPS", 2)
+    items = Items(Counting(tiny.BEV), study.train, [0, 1, 2])
+    assert [items.truth(item) for item in (0, 1, 0, 2, 0, 1)] == [0, 1, 0, 2, 0, 1]
+    assert read == [0, 1, 2, 1]  # 1 made room for 2
 
 
 def test_fewer_labels_train_on_fewer_clips(root, tmp_path):

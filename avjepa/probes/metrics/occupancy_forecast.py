@@ -66,7 +66,13 @@ class OccupancyForecastScore:
         self.confusions[step].add(predicted, truth, no_mask, no_mask)
 
     def scores(self) -> OccupancyForecastScores:
-        """Scores over everything added."""
+        """Scores over everything added.
+
+        Raises:
+            ValueError: a moment without a volume: of no voxel, every class would be absent and its IoU 1.
+        """
+        if not all(confusion.frames for confusion in self.confusions):
+            raise ValueError(f"want volumes of all {STEPS} moments, got {[c.frames for c in self.confusions]}")
         steps = tuple(confusion.scores(CONVENTION) for confusion in self.confusions)
         at = {second: steps[round(second / STEP_S) - 1] for second in SECONDS}
         miou = {second: score.miou for second, score in at.items()}

@@ -2,7 +2,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from avjepa.probes.occ3d_export import with_repeated_past
+from avjepa.sensors.repeated_past import with_repeated_past
 
 
 @dataclass
