@@ -17,12 +17,21 @@ EXAMPLE = """example:
   python tools/demo.py --out work_dirs/demo  # again: goes on where it stopped, keeps what is done
 """
 CONFIG = "configs/bev_jepa_city.py"
-# One stage a probe: its config, configs/probes/TASK_city.py, and options of tools/probe.py.
-# In a short form: one seed, few heads, no RayIoU.
-PROBES = (
-    ("configs/probes/bev_occupancy_city.py", "--seeds", "1", "--heads", "linear", "conv"),
-    ("configs/probes/occupancy_city.py", "--seeds", "1", "--heads", "conv", "--cfg-options", "probe.with_rays=False"),
-)
+# One stage a probe: options of tools/probe.py, and settings of its config. A short form, to stay below 15 minutes: one seed, one
+# head of few steps, fewer clips, and no rows that take minutes of their own (RayIoU, methods that clean whole drives).
+OPTIONS = ("--seeds", "1", "--heads", "conv", "--cfg-options")
+PROBES = {
+    "configs/probes/occupancy_city.py": ("probe.with_rays=False", "heads.conv.steps=100"),
+    "configs/probes/forecasting_city.py": (
+        *("probe.ray_step=16", "heads.conv.steps=60"),
+        *("train_data.dataset.clip_stride=4", "test_data.near.clip_stride=6", "test_data.far.clip_stride=6"),
+    ),
+    "configs/probes/map_city.py": ("heads.conv.steps=100",),
+    "configs/probes/dynamic_city.py": (
+        "probe.whole_drive_rows=False",
+        *("train_data.dataset.clip_stride=3", "test_data.near.clip_stride=4", "test_data.far.clip_stride=4"),
+    ),
+}
 STAGES = "stages.json"
 
 
@@ -69,10 +78,10 @@ def stages_of(out: Path, city: Path, report: Path) -> dict[str, tuple[list[str],
         "city": (["tools/make_city.py", "--out", str(city)], city),
         "pretraining": (["tools/train.py", CONFIG, *data, "--work-dir", str(out), *resume], checkpoint),
     }
-    for config, *options in PROBES:
+    for config, settings in PROBES.items():
         task = Path(config).stem.removesuffix("_city")
         folder = out / "probes" / task
-        command = ["tools/probe.py", config, str(checkpoint), *data, "--out", str(folder), *options]
+        command = ["tools/probe.py", config, str(checkpoint), *data, "--out", str(folder), *OPTIONS, *settings]
         stages[f"probe: {task.replace('_', ' ')}"] = (command, folder / "record.json")
     stages["report"] = (["tools/report.py", str(out), *data], report)
     return stages

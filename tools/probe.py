@@ -6,6 +6,7 @@ import argparse
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from avjepa.engine.probe_study import build_study
 from avjepa.errors import ConfigError
 from avjepa.probes.splits import SPLITS, PlacedFrames, PlaceSplit, check_split
 from avjepa.probes.study import Row, Study
-from avjepa.probes.task import Panels
+from avjepa.probes.task import Items, Panels
 from avjepa.reports.probe_figures import save_probe_picture
 from avjepa.reports.record import write_record
 from avjepa.reports.tables import gain_verdict, markdown_table
@@ -144,8 +145,8 @@ def save_picture(study: Study, rows: list[Row], split: str) -> None:
     """The middle clip of a split: truth, and the answers of every row of the first seed that saw all labels."""
     probe, dataset = study.probe, study.tests[split]
     clip = len(dataset) // 2
-    train, test = study.items(study.train), study.items(dataset)
-    item = clip * test.per_clip + test.per_clip - 1
+    train, test = study.items(study.train), Items(probe, dataset, [clip])
+    item = len(test) - 1
     truth = test.truth(item)
     untrained = dict(probe.untrained(train, test))
     pictures: dict[str, Panels] = {}
@@ -153,10 +154,10 @@ def save_picture(study: Study, rows: list[Row], split: str) -> None:
         if row.seed or row.label_share < 1 or split not in row.metrics:
             continue
         if row.head:
-            logits = study.logits(row, dataset, clip)[item % test.per_clip]
+            logits = study.logits(row, dataset, clip)[item]
             answer = probe.answer(logits, truth)
         else:
-            logits, answer = None, next(a for n, a in enumerate(untrained[row.name]()) if n == item)
+            logits, answer = None, list(islice(untrained[row.name](), len(test)))[item]
         pictures[row.title] = probe.panels(answer, truth, row.threshold, logits)
     path = study.folder / f"{split}.png"
     save_probe_picture(path, dataset[clip].now, probe.truth_panels(truth), pictures, probe.grid)
