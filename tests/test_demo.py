@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 
 from avjepa.cli import run_tool
+from avjepa.engine.config import load_config
+from avjepa.engine.probe_study import chosen_heads
 from avjepa.errors import UserError
 from tools import demo
+from tools.probe import parse_args
 
-FAKE_PROBES = (("configs/probes/map_city.py", "--seeds", "1"), ("configs/probes/bev_occupancy_city.py",))
+MAP, BEV = "configs/probes/map_city.py", "configs/probes/bev_occupancy_city.py"
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def commands(monkeypatch):
         products[command[0]].touch()
         return 2.0
 
-    monkeypatch.setattr(demo, "PROBES", FAKE_PROBES)
+    monkeypatch.setattr(demo, "PROBES", {MAP: ("heads.conv.steps=1",), BEV: ()})
     monkeypatch.setattr(demo, "_run", run)
     return ran
 
@@ -42,8 +45,17 @@ def test_every_probe_has_its_stage(tmp_path, commands):
     demo_in(tmp_path)
     out, data = tmp_path / "out", ["--data", str(tmp_path / "city")]
     assert commands[2:4] == [
-        ["tools/probe.py", FAKE_PROBES[0][0], f"{out}/last.pth", *data, "--out", f"{out}/probes/map", "--seeds", "1"],
-        ["tools/probe.py", FAKE_PROBES[1][0], f"{out}/last.pth", *data, "--out", f"{out}/probes/bev_occupancy"],
+        [
+            "tools/probe.py",
+            MAP,
+            f"{out}/last.pth",
+            *data,
+            "--out",
+            f"{out}/probes/map",
+            *demo.OPTIONS,
+            "heads.conv.steps=1",
+        ],
+        ["tools/probe.py", BEV, f"{out}/last.pth", *data, "--out", f"{out}/probes/bev_occupancy", *demo.OPTIONS],
     ]
     stages = json.loads((out / "stages.json").read_text())
     names = ["city", "pretraining", "probe: map", "probe: bev occupancy", "report"]
@@ -53,13 +65,22 @@ def test_every_probe_has_its_stage(tmp_path, commands):
     ]
 
 
+@pytest.mark.parametrize("config", demo.PROBES)
+def test_settings_are_of_the_configs(config):
+    """As tools/probe.py reads them; an unknown key or head would be refused."""
+    args = parse_args([config, "last.pth", *demo.OPTIONS, *demo.PROBES[config]])
+    cfg = load_config(Path(config), args.cfg_options)
+    assert list(chosen_heads(cfg, args.heads)) == ["conv"]
+    assert args.seeds == 1
+
+
 def test_again_it_does_what_is_missing_and_the_report(tmp_path, commands):
     demo_in(tmp_path)
     (tmp_path / "out" / "probes" / "map" / "record.json").unlink()
     commands.clear()
     demo_in(tmp_path)
     assert [command[:2] for command in commands] == [
-        ["tools/probe.py", FAKE_PROBES[0][0]],
+        ["tools/probe.py", MAP],
         ["tools/report.py", str(tmp_path / "out")],
     ]
 
@@ -80,9 +101,3 @@ def test_a_stage_that_fails_is_not_counted_as_done(tmp_path, commands, monkeypat
         run_tool(lambda: demo_in(tmp_path))
     assert "no space" in capsys.readouterr().err
     assert not {"city", "report"} & set(demo._read_seconds(tmp_path / "out"))
-
-
-def test_the_probes_are_there():
-    for config, *_ in demo.PROBES:
-        assert Path(config).is_file()
-        assert config.endswith("_city.py")

@@ -1,4 +1,6 @@
-"""Occupancy metrics over a split as large as nuScenes' validation split: how long they take, next to plain numpy, in one run."""
+"""How long probes take: occupancy metrics over a split as large as nuScenes' validation split, next to plain numpy in one run; and
+frozen embeddings, computed and kept.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,20 @@ from rich.progress import track
 from rich.table import Table
 
 from avjepa.cli import run_tool
+from avjepa.engine.config import load_config
+from avjepa.engine.probe_study import random_jepa
+from avjepa.engine.registry import build
 from avjepa.errors import DataError
 from avjepa.geometry.occ3d import CLASS_NAMES, FREE, OCC3D_GRID, SHAPE_XYZ
 from avjepa.geometry.voxel_traversal import first_hits, first_hits_reference
+from avjepa.probes.frozen import Source, embed_clips
 from avjepa.probes.metrics.ray_iou import MAX_ORIGINS, RayIoU, ray_directions
 from avjepa.probes.metrics.semantic_occupancy import OccupancyConfusion
 from avjepa.probes.occ3d_files import read_labels, read_prediction, write_prediction
+from avjepa.probes.task import Items
 
 EXAMPLE = """example:
-  python tools/benchmark_metrics.py --data data/city --frames 200
+  python tools/benchmark_metrics.py --data data/city --frames 200 --embeddings configs/probes/bev_occupancy_city.py
 """
 
 VALIDATION_FRAMES = 6019
@@ -42,6 +49,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=200, help="frames to measure mIoU on (default 200)")
     parser.add_argument(
         "--runs", type=int, default=5, help="timed runs of each ray caster, in turn, after one to warm up (default 5)"
+    )
+    parser.add_argument(
+        "--embeddings", metavar="CONFIG", type=Path, help="also embed the training clips of a probe config, twice"
     )
     return parser.parse_args(argv)
 
@@ -59,6 +69,8 @@ def main(argv: list[str] | None = None) -> None:
         pairs = list(zip(labels, predictions[1:] + predictions[:1], strict=True))
         Console(width=120).print(miou_table(list(islice(cycle(pairs), args.frames))))
         Console(width=120).print(ray_table(*pairs[0], args.runs))
+    if args.embeddings:
+        Console(width=120).print(embedding_table(args.embeddings, args.data))
     print(f"{torch.get_num_threads()} torch threads")
 
 
@@ -155,6 +167,28 @@ def ray_table(labels_file: Path, prediction_file: Path, runs: int) -> Table:
         against = f"{value / seconds['plain numpy, both volumes']:.2f} x"
         hours = f"{VALIDATION_FRAMES * value / 3600:.2f}"
         report.add_row(name, f"{value:.3f}", f"{2 * len(directions) / value:,.0f}", against, hours)
+    return report
+
+
+def embedding_table(config: Path, root: Path | None) -> Table:
+    """Seconds for the features of a probe's training clips, by a model of random weights: first computed, then kept."""
+    cfg = load_config(config, data_root=root and str(root))
+    jepa = random_jepa(load_config(config.parent / cfg.pretrain_config), 0)
+    source = Source.of_model("random init", jepa, "")
+    probe, dataset = build(cfg.probe), build(cfg.train_data.dataset)
+    items = Items(probe, dataset, list(range(len(dataset))))
+    report = Table(title=f"{len(dataset)} clips, {len(items)} embeddings")
+    for column in ("", "s", "ms a clip"):
+        report.add_column(column, justify="right")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("computed", "kept"):
+            start = time.perf_counter()
+            clips = track(items.clips, f"embeddings, {name}")
+            features = embed_clips(source, probe.view, dataset, clips, items.per_clip, Path(folder))
+            for item in range(len(features)):
+                features[[item]]
+            seconds = time.perf_counter() - start
+            report.add_row(name, f"{seconds:.2f}", f"{1e3 * seconds / len(dataset):.1f}")
     return report
 
 

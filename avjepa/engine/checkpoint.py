@@ -100,9 +100,7 @@ def resume(runner: Runner, path: Path) -> int:
         set_model_state_dict(runner.model, checkpoint["model"], options=WHOLE)
         set_optimizer_state_dict(runner.model, optimizer, checkpoint["optimizer"], options=WHOLE)
     except (RuntimeError, KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: does not fit the model of this config ({first_fault(error)})"
-        ) from error
+        raise CheckpointError(f"{path}: does not fit the model of this config ({first_fault(error)})") from error
     if checkpoint["loss_scaler"] is not None and hasattr(runner.optim_wrapper, "loss_scaler"):
         runner.optim_wrapper.loss_scaler.load_state_dict(checkpoint["loss_scaler"])
     for scheduler, state in zip(runner.param_schedulers, checkpoint["schedulers"], strict=True):

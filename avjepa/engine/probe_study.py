@@ -101,9 +101,7 @@ def load_jepa(pretrain: Config, checkpoint: Path) -> BEVJEPA:
     try:
         jepa.load_state_dict({key.removeprefix("jepa."): value for key, value in state.items()})
     except RuntimeError as error:
-        raise CheckpointError(
-            f"{checkpoint}: not a model of {pretrain.filename} ({first_fault(error)})"
-        ) from error
+        raise CheckpointError(f"{checkpoint}: not a model of {pretrain.filename} ({first_fault(error)})") from error
     return jepa
 
 

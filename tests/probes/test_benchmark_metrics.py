@@ -12,6 +12,7 @@ from avjepa.errors import DataError
 from avjepa.geometry.occ3d import FREE
 from avjepa.probes.metrics.semantic_occupancy import OccupancyConfusion
 from avjepa.probes.occ3d_files import read_labels, write_prediction
+from tests.toy_drive import SCENES, write_toy_drive
 
 
 @pytest.fixture
@@ -50,3 +51,31 @@ def test_miou_table_covers_reading_and_counting(tool, tmp_path):
 def test_a_root_without_labels_is_named(tool, tmp_path):
     with pytest.raises(DataError, match="no gts/<scene>/<token>/labels"):
         tool.label_files(tmp_path, tmp_path)
+
+
+CONFIG = f"""
+from avjepa.geometry.grid import BEVGrid
+from avjepa.probes.bev_occupancy import BEVOccupancyProbe
+from avjepa.sensors.nuscenes_dataset import NuScenesClips
+
+pretrain_config = "{Path(__file__).parents[1] / "engine" / "toy_config.py"}"
+train_data = dict(
+    dataset=dict(
+        type=NuScenesClips, root="nowhere", scenes=("{SCENES[0]}",), context_offsets=(-1, 0), future_offsets=(1, 2),
+        image_size=(32, 64), max_bad_share=1.0,
+    )
+)
+half_m = (-12.8, 12.8)
+grid = dict(type=BEVGrid, x_range_m=half_m, y_range_m=half_m, z_range_m=(-5.0, 3.0), cell_m=0.8, cell_z_m=8.0)
+probe = dict(type=BEVOccupancyProbe, grid=grid)
+"""
+
+
+def test_embeddings_are_computed_once(tool, tmp_path, monkeypatch):
+    monkeypatch.setenv("AVJEPA_CACHE", str(tmp_path / "index"))
+    root = write_toy_drive(tmp_path / "toy", scenes=1, keyframes=5)
+    (tmp_path / "probe.py").write_text(CONFIG)
+    table = tool.embedding_table(tmp_path / "probe.py", root)
+    assert list(table.columns[0].cells) == ["computed", "kept"]
+    assert table.title == "2 clips, 2 embeddings"
+    assert all(float(ms) > 0 for ms in table.columns[2].cells)

@@ -95,7 +95,9 @@ def test_what_is_beyond_the_features_does_not_change_the_answer_on_them():
 
     head = new_head("linear", 1, GRID, WIDER, features, 0)
     train_head(head, features, loss, HeadTraining(steps=400, batch_size=2, learning_rate=3e-2), 0)
-    inside, outside = (scores(head, features)[0][mask].sigmoid() for mask in (covered(GRID, WIDER), ~covered(GRID, WIDER)))
+    inside, outside = (
+        scores(head, features)[0][mask].sigmoid() for mask in (covered(GRID, WIDER), ~covered(GRID, WIDER))
+    )
     share = answer[covered(GRID, WIDER)].float().mean()
     assert outside.min() > 0.95
     assert inside.mean() == pytest.approx(float(share), abs=0.03)
