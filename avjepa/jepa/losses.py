@@ -23,6 +23,7 @@ class LossWeights:
     rollout: float = 0.5
     variance: float = 1.0
     covariance: float = 0.04
+    sigreg_times_n: float = 0.0
     occupancy: float = 0.1
 
 
@@ -35,6 +36,7 @@ class LossTerms:
         future: prediction error on future frames, predicted from the present state.
         rollout: prediction error on future frames, predicted from the prediction before.
         variance, covariance: regulariser on the context embedding.
+        sigreg_times_n: the other regulariser, see sigreg.py; 0 where the model has none.
         occupancy: grounding, binary cross-entropy of occupied against free.
     """
 
@@ -43,6 +45,7 @@ class LossTerms:
     rollout: torch.Tensor
     variance: torch.Tensor
     covariance: torch.Tensor
+    sigreg_times_n: torch.Tensor
     occupancy: torch.Tensor
 
     def total(self, weights: LossWeights) -> torch.Tensor:

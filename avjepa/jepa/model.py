@@ -33,6 +33,7 @@ from avjepa.jepa.losses import (
 )
 from avjepa.jepa.masks import BlockMask, SensorDrop
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
+from avjepa.jepa.sigreg import SIGReg
 from avjepa.jepa.target_encoder import EMATarget, SharedTarget, normalised
 from avjepa.sensors.sample import ClipBatch
 
@@ -73,6 +74,7 @@ class BEVJEPA(nn.Module):
         weights: weights of the loss terms.
         cell_loss: distance between predicted and target embedding of a cell.
         occupied_weight: share of the loss on occupied cells; the rest is on free cells.
+        sigreg: settings of SIGReg; None where its weight is 0.
     """
 
     def __init__(
@@ -86,8 +88,11 @@ class BEVJEPA(nn.Module):
         weights: LossWeights,
         cell_loss: CellLoss = "smooth_l1",
         occupied_weight: float = 0.75,
+        sigreg: SIGReg | None = None,
     ) -> None:
         super().__init__()
+        if (sigreg is None) != (weights.sigreg_times_n == 0):
+            raise ValueError(f"sigreg is {sigreg}, but weights.sigreg_times_n is {weights.sigreg_times_n}")
         if predictor.grid != encoder.grid:
             raise ValueError(f"predictor is on {predictor.grid}, but the encoder gives {encoder.grid}")
         self.encoder = encoder
@@ -101,6 +106,7 @@ class BEVJEPA(nn.Module):
         self.weights = weights
         self.cell_loss = cell_loss
         self.occupied_weight = occupied_weight
+        self.sigreg = sigreg
 
     def forward(self, clips: ClipBatch) -> tuple[LossTerms, Predictions]:
         """Loss terms of a batch of clips, and the predictions they were computed from."""
@@ -115,13 +121,15 @@ class BEVJEPA(nn.Module):
         rolled_out, rolled_valid = self.roll_out(raw, overlap, clips)
         rolled_valid = rolled_valid & (states[:, 2:] != UNOBSERVED)
 
-        variance, covariance = variance_covariance(z.movedim(1, -1)[self._visible_things(states, hidden)])
+        z_things = z.movedim(1, -1)[self._visible_things(states, hidden)]
+        variance, covariance = variance_covariance(z_things)
         terms = LossTerms(
             masked=self._prediction_loss(predicted[:, :1], target[:, :1], states[:, :1], valid[:, :1]),
             future=self._prediction_loss(predicted[:, 1:], target[:, 1:], states[:, 1:], valid[:, 1:]),
             rollout=self._prediction_loss(normalise_each(rolled_out), target[:, 2:], states[:, 2:], rolled_valid),
             variance=variance,
             covariance=covariance,
+            sigreg_times_n=self.sigreg.times_n(z_things, clips.seeds) if self.sigreg else z_things.new_zeros(()),
             occupancy=occupancy_loss(
                 self.occupancy(predicted.flatten(0, 1))[:, 0],
                 states.flatten(0, 1),

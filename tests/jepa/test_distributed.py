@@ -10,7 +10,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
+from avjepa.jepa.losses import LossWeights
 from avjepa.jepa.masks import SensorDrop
+from avjepa.jepa.sigreg import SIGReg
 from tests.jepa import tiny
 
 SEEDS = (0, 1, 2, 3)
@@ -21,7 +23,8 @@ def gradients(model) -> dict[str, torch.Tensor]:
 
 
 def make():
-    return tiny.jepa(sensor_drop=SensorDrop(0.5, 0.5, 0.5)).train()
+    weights = LossWeights(sigreg_times_n=0.1)
+    return tiny.jepa(sensor_drop=SensorDrop(0.5, 0.5, 0.5), weights=weights, sigreg=SIGReg()).train()
 
 
 def run_rank(rank: int, folder: str) -> None:

@@ -108,8 +108,8 @@ def test_occupancy_loss_by_hand():
 
 
 def test_total_is_the_weighted_sum_and_zero_switches_off():
-    terms = LossTerms(*(torch.tensor(float(10**i)) for i in range(6)))
-    weights = LossWeights(masked=1, future=2, rollout=3, variance=4, covariance=5, occupancy=6)
-    assert terms.total(weights).item() == 654321
-    broken = LossTerms(*(torch.tensor(1.0),) * 5, torch.tensor(float("nan")))
+    terms = LossTerms(*(torch.tensor(float(10**i)) for i in range(7)))
+    weights = LossWeights(masked=1, future=2, rollout=3, variance=4, covariance=5, sigreg_times_n=6, occupancy=7)
+    assert terms.total(weights).item() == 7654321
+    broken = LossTerms(*(torch.tensor(1.0),) * 6, torch.tensor(float("nan")))
     assert broken.total(LossWeights(occupancy=0)).item() == pytest.approx(1 + 1 + 0.5 + 1 + 0.04)

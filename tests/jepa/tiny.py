@@ -17,6 +17,7 @@ from avjepa.jepa.losses import LossWeights
 from avjepa.jepa.masks import BlockMask, SensorDrop
 from avjepa.jepa.model import BEVJEPA
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
+from avjepa.jepa.sigreg import SIGReg
 from avjepa.jepa.target_encoder import EMATarget, SharedTarget
 from avjepa.sensors.collate import collate_clips
 from avjepa.sensors.sample import Clip, ClipBatch, Frame
@@ -46,6 +47,7 @@ def jepa(
     target: EMATarget | SharedTarget | None = None,
     sensor_drop: SensorDrop | None = None,
     weights: LossWeights | None = None,
+    sigreg: SIGReg | None = None,
 ) -> BEVJEPA:
     """The whole model."""
     torch.manual_seed(seed)
@@ -57,6 +59,7 @@ def jepa(
         mask=BlockMask(),
         sensor_drop=sensor_drop,
         weights=weights or LossWeights(),
+        sigreg=sigreg,
     )
 
 
