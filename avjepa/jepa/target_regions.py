@@ -260,8 +260,8 @@ def grown(cells: torch.Tensor, radius: int) -> torch.Tensor:
 
 
 def line_likeness(occupied: torch.Tensor, radius: int) -> torch.Tensor:
-    """(Y, X) anisotropy (l1 - l2) / (l1 + l2) in [0, 1] of the scatter of the occupied cells in the window around each; 0 where there
-    are fewer than four.
+    """(Y, X) anisotropy (l1 - l2) / (l1 + l2) in [0, 1] of the scatter of the occupied cells in the window around each; 0 where
+    there are fewer than four.
     """
     edge = 2 * radius + 1
     ramp = torch.arange(-radius, radius + 1, dtype=torch.float32, device=occupied.device)

@@ -34,7 +34,7 @@ def test_of_a_plain_sum():
         for knot in t:
             cosine = sum(math.cos(float(knot * (cell @ directions[:, k]))) for cell in z) / 6
             sine = sum(math.sin(float(knot * (cell @ directions[:, k]))) for cell in z) / 6
-            g = math.exp(-float(knot) ** 2 / 2)
+            g = math.exp(-(float(knot) ** 2) / 2)
             values.append(((cosine - g) ** 2 + sine**2) * g)
         total += 2 * sum((a + b) / 2 * 0.75 for a, b in pairwise(values))
     assert sigreg.times_n(z, (1, 2)).item() == pytest.approx(6 * total / 3, rel=1e-5)
