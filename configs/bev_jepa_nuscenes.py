@@ -20,10 +20,11 @@ from avjepa.engine.optim import TrainedParameters
 from avjepa.engine.runner import ClipTrainLoop
 from avjepa.geometry.grid import BEVGrid
 from avjepa.jepa.losses import LossWeights
-from avjepa.jepa.masks import BlockMask, SensorDrop
+from avjepa.jepa.masks import GroupMask, Region, SensorDrop
 from avjepa.jepa.model import BEVJEPA
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.target_encoder import EMATarget
+from avjepa.jepa.target_regions import Blocks
 from avjepa.sensors.augment import Augmentation
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
@@ -107,7 +108,10 @@ model = dict(
         target=dict(type=EMATarget, momentum_start=0.996),
         temporal=dict(type=TemporalContext, channels=channels, num_context=4),
         predictor=dict(type=WarpPredictor, grid=bev_grid, channels=channels, hidden_channels=256),
-        mask=dict(type=BlockMask, block_cells=(2, 4), hidden_share=0.5),
+        mask=dict(
+            type=GroupMask,
+            regions=dict(blocks=dict(type=Region, sampler=dict(type=Blocks, block_cells=(2, 4), hidden_share=0.5))),
+        ),
         sensor_drop=dict(type=SensorDrop, whole_sensor=0.3, camera=0.1, sector=0.3),
         weights=dict(type=LossWeights),
     ),

@@ -80,6 +80,16 @@ def height_above_ground(frames: FrameBatch, grid: BEVGrid) -> torch.Tensor:
     return points[:, 2] - ground.reshape(-1)[cell]
 
 
+def tallest_returns(frames: FrameBatch, grid: BEVGrid) -> torch.Tensor:
+    """Height in metres (M, Y, X) above the local ground of the highest return of each cell; 0 where there is none."""
+    height_m = height_above_ground(frames, grid).clamp(min=0)
+    bev_index, inside = grid.bev_index(frames.points[:, :3])
+    tallest = height_m.new_zeros(frames.num_frames, grid.shape_yx[0] * grid.shape_yx[1])
+    place = frames.point_frame[inside] * tallest.shape[1] + bev_index[inside]
+    tallest.view(-1).scatter_reduce_(0, place, height_m[inside], "amax")
+    return tallest.view(-1, *grid.shape_yx)
+
+
 def cells_crossed_by_rays(frames: FrameBatch, grid: BEVGrid) -> torch.Tensor:
     """Cells (M, Y, X), bool, that a ray of the keyframe's sweep crosses below CLEAR_HEIGHT_M on its way to its return.
 

@@ -1,4 +1,4 @@
-"""What the context may not see: one group block mask per clip, and drop-out of sensors, LiDAR sectors and cameras.
+"""What the context may not see: one group mask per clip, and drop-out of sensors, LiDAR sectors and cameras.
 
 Every draw comes from the clip's own seed, so a clip is masked alike on any rank, in any batch, before and after a resume.
 Letters: see conventions.py.
@@ -7,57 +7,83 @@ Letters: see conventions.py.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from avjepa.conventions import FREE, OCCUPIED, UNOBSERVED
+from avjepa.conventions import FREE, OCCUPIED
+from avjepa.jepa.target_regions import Blocks, FutureOnly, RegionSampler, Scene
 from avjepa.sensors.sample import FrameBatch
 
 
 @dataclass(frozen=True)
-class BlockMask:
-    """Group block masks: square blocks of BEV cells, the same ones in every context frame of a clip.
+class Region:
+    """One part of a mixture: a sampler, and how often it is drawn, in relation to the others."""
 
-    Blocks that hold an occupied cell in any context frame, other blocks that were observed, and blocks never observed are
-    drawn separately, so that half the things and half the free space are hidden whatever their shares are. Design after
-    AD-L-JEPA (half of non-empty and half of empty cells) and AD-LiST-JEPA (one mask for all frames, so that ego-motion
-    does not leak), with the blocks of I-JEPA in place of single cells.
+    sampler: RegionSampler
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class DrawnMask:
+    """What is hidden, in every context frame alike (AD-LiST-JEPA: one mask for all frames, so that ego-motion does not leak).
 
     Attributes:
-        block_cells: smallest and largest edge of a block, in cells; drawn per clip.
-        hidden_share: share of the blocks of each kind that is hidden.
+        hidden: (B, Y, X) bool.
+        kinds: name of the region of each clip; that of another one, with "blocks for " before it, where it had too little.
     """
 
-    block_cells: tuple[int, int] = (2, 4)
-    hidden_share: float = 0.5
+    hidden: torch.Tensor
+    kinds: tuple[str, ...]
 
-    def draw(self, context_states: torch.Tensor, seeds: tuple[int, ...]) -> torch.Tensor:
-        """Hidden cells (B, Y, X), bool, for the cell states (B, T, Y, X) of the context frames."""
-        union = context_states.amax(1)  # UNOBSERVED < FREE < OCCUPIED
-        generators = [clip_generator(seed, "mask") for seed in seeds]
-        return torch.stack([self._draw_clip(states, g) for states, g in zip(union, generators, strict=True)])
 
-    def _draw_clip(self, union: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        rows, columns = union.shape
-        low, high = self.block_cells
-        edge = int(torch.randint(low, high + 1, (), generator=generator))
-        # A random origin of the block lattice, so that block borders fall anywhere and the last row is hidden as often as any.
-        offset_y, offset_x = torch.randint(0, edge, (2,), generator=generator).tolist()
-        block_row = (torch.arange(rows) + offset_y) // edge
-        block_column = (torch.arange(columns) + offset_x) // edge
-        block = (block_row[:, None] * (int(block_column[-1]) + 1) + block_column).to(union.device)  # (Y, X)
+@dataclass(frozen=True)
+class GroupMask:
+    """One region a clip, of a kind that is drawn by weight.
 
-        num_blocks = int(block.max()) + 1
-        kind = torch.zeros(num_blocks, dtype=union.dtype, device=union.device)
-        kind.scatter_reduce_(0, block.flatten(), union.flatten(), "amax")
-        order = torch.rand(num_blocks, generator=generator).to(union.device)
-        hidden_block = torch.zeros(num_blocks, dtype=torch.bool, device=union.device)
-        for state in (UNOBSERVED, FREE, OCCUPIED):
-            members = (kind == state).nonzero()[:, 0]
-            count = math.ceil(self.hidden_share * len(members)) if len(members) > 1 else 0
-            hidden_block[members[order[members].argsort()[:count]]] = True
-        return hidden_block[block]
+    What a region is good for are observed cells with something in them. One with fewer than ``least_observed`` observed cells, or
+    with fewer than ``least_occupied`` occupied ones, would teach to predict nothing: blocks take its place. FutureOnly, which
+    hides nothing on purpose, stays.
+
+    Attributes:
+        regions: by name.
+        blocks: what takes the place of a region with too little in it.
+        least_observed, least_occupied: cells.
+    """
+
+    regions: dict[str, Region] = field(default_factory=lambda: {"blocks": Region(Blocks())})
+    blocks: Blocks = field(default_factory=Blocks)
+    least_observed: int = 24
+    least_occupied: int = 4
+
+    def __post_init__(self) -> None:
+        if not self.regions or min(region.weight for region in self.regions.values()) <= 0:
+            raise ValueError(f"want at least one region, each of a positive weight, got {self.regions}")
+
+    def draw(self, scenes: list[Scene], seeds: tuple[int, ...]) -> DrawnMask:
+        """A mask for every scene; each depends on its own scene and seed alone."""
+        drawn = [
+            self._draw_clip(scene, clip_generator(seed, "mask")) for scene, seed in zip(scenes, seeds, strict=True)
+        ]
+        return DrawnMask(torch.stack([hidden for hidden, _ in drawn]), tuple(kind for _, kind in drawn))
+
+    def _draw_clip(self, scene: Scene, generator: torch.Generator) -> tuple[torch.Tensor, str]:
+        name = self._draw_name(generator)
+        sampler = self.regions[name].sampler
+        hidden = sampler.draw(scene, generator)
+        if isinstance(sampler, FutureOnly | Blocks) or self._is_enough(hidden, scene.union):
+            return hidden, name
+        return self.blocks.draw(scene, generator), f"blocks for {name}"
+
+    def _draw_name(self, generator: torch.Generator) -> str:
+        if len(self.regions) == 1:
+            return next(iter(self.regions))
+        weights = torch.tensor([region.weight for region in self.regions.values()])
+        return list(self.regions)[int(torch.multinomial(weights, 1, generator=generator))]
+
+    def _is_enough(self, hidden: torch.Tensor, union: torch.Tensor) -> bool:
+        observed, occupied = (int((hidden & (union >= state)).sum()) for state in (FREE, OCCUPIED))
+        return observed >= self.least_observed and occupied >= self.least_occupied
 
 
 @dataclass(frozen=True)

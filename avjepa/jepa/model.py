@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from avjepa.bev.cell_states import cell_states
+from avjepa.bev.cell_states import cell_states, tallest_returns
 from avjepa.bev.encoder import BEVEncoder
 from avjepa.conventions import OCCUPIED, UNOBSERVED
 from avjepa.geometry.ego_motion import warp_bev
@@ -31,10 +31,11 @@ from avjepa.jepa.losses import (
     stratified_mean,
     variance_covariance,
 )
-from avjepa.jepa.masks import BlockMask, SensorDrop
+from avjepa.jepa.masks import DrawnMask, GroupMask, SensorDrop
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.sigreg import SIGReg
 from avjepa.jepa.target_encoder import EMATarget, SharedTarget, normalised
+from avjepa.jepa.target_regions import Scene
 from avjepa.sensors.sample import ClipBatch
 
 
@@ -43,7 +44,7 @@ class Predictions:
     """Predictions beside their targets; horizon 0 is the present, the others the future frames, each in its own ego frame.
 
     Attributes:
-        hidden: (B, Y, X) bool, cells of the present frame that the context did not see.
+        mask: cells of the present frame that the context did not see, and why.
         states: (B, K, Y, X) cell states at the time of the target.
         predicted: (B, K, C, Y, X), normalised.
         target: (B, K, C, Y, X), normalised; target[:, 0] is the unmasked present.
@@ -52,7 +53,7 @@ class Predictions:
         state: (B, C, Y, X), z joined over time, not normalised.
     """
 
-    hidden: torch.Tensor
+    mask: DrawnMask
     states: torch.Tensor
     predicted: torch.Tensor
     target: torch.Tensor
@@ -83,7 +84,7 @@ class BEVJEPA(nn.Module):
         target: EMATarget | SharedTarget,
         temporal: TemporalContext,
         predictor: WarpPredictor,
-        mask: BlockMask,
+        mask: GroupMask,
         sensor_drop: SensorDrop | None,
         weights: LossWeights,
         cell_loss: CellLoss = "smooth_l1",
@@ -110,7 +111,8 @@ class BEVJEPA(nn.Module):
 
     def forward(self, clips: ClipBatch) -> tuple[LossTerms, Predictions]:
         """Loss terms of a batch of clips, and the predictions they were computed from."""
-        hidden = self.draw_mask(clips)
+        mask = self.draw_mask(clips)
+        hidden = mask.hidden
         state, z = self.encode_context(clips, hidden, self.sensor_drop)
         states, target = self.encode_targets(clips)
         raw, overlap = self.predict(state, clips)
@@ -137,13 +139,16 @@ class BEVJEPA(nn.Module):
                 self.occupied_weight,
             ),
         )
-        return terms, Predictions(hidden, states, predicted, target, valid, z, state)
+        return terms, Predictions(mask, states, predicted, target, valid, z, state)
 
-    def draw_mask(self, clips: ClipBatch) -> torch.Tensor:
-        """Cells (B, Y, X), bool, hidden in every context frame, in the present ego frame."""
-        batch = clips.shape[0]
-        states = cell_states(clips.context_in_now(), self.encoder.grid).unflatten(0, (batch, -1))
-        return self.mask.draw(states, clips.seeds)
+    def draw_mask(self, clips: ClipBatch) -> DrawnMask:
+        """What is hidden in every context frame, in the present ego frame."""
+        frames, grid, (batch, _) = clips.context_in_now(), self.encoder.grid, clips.shape
+        states = cell_states(frames, grid).unflatten(0, (batch, -1))
+        tallest_m = tallest_returns(frames, grid).unflatten(0, (batch, -1)).amax(1)
+        route_xy_m = clips.now_T_frame[:, clips.num_context - 1 :, :2, 3]
+        scenes = [Scene(grid, *parts) for parts in zip(states, tallest_m, route_xy_m, strict=True)]
+        return self.mask.draw(scenes, clips.seeds)
 
     def encode_context(
         self, clips: ClipBatch, hidden: torch.Tensor | None = None, sensor_drop: SensorDrop | None = None

@@ -28,7 +28,7 @@ def save_prediction_picture(path: Path, predictions: Predictions, seconds: list[
     target = predictions.target[0].detach().float().cpu()  # (K, C, Y, X)
     predicted = predictions.predicted[0].detach().float().cpu()
     valid = predictions.valid[0].cpu()
-    hidden = predictions.hidden[0].cpu()
+    hidden = predictions.mask.hidden[0].cpu()
     colours = PCAColours(target.movedim(1, -1)[states != UNOBSERVED])
 
     rows = ("states" + "\n(hidden: blue)", "target", "prediction", "error\n(counted cells)")

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from avjepa.conventions import FREE, OCCUPIED, UNOBSERVED
-from avjepa.jepa.masks import BlockMask, SensorDrop, clip_generator
+from avjepa.geometry.grid import BEVGrid
+from avjepa.jepa.masks import GroupMask, Region, SensorDrop, clip_generator
+from avjepa.jepa.target_regions import Blocks, ChangeZones, FutureOnly, Scene, Shadows
 from tests.jepa import tiny
 
 
@@ -15,10 +17,27 @@ def states(seed: int = 0, clips: int = 1, frames: int = 2, size: int = 24) -> to
     return torch.where(drawn > 0.95, OCCUPIED, torch.where(drawn > 0.3, FREE, UNOBSERVED)).to(torch.uint8)
 
 
+def scenes_of(context: torch.Tensor) -> list[Scene]:
+    """Scenes of cell states (B, T, Y, X)."""
+    half = context.shape[-1] / 2
+    grid = BEVGrid((-half, half), (-half, half), (0.0, 1.0), 1.0, 1.0)
+    route = torch.tensor([[0.0, 0.0], [5.0, 0.0]])
+    return [Scene(grid, states, torch.zeros(states.shape[1:]), route) for states in context]
+
+
+def block_mask(block_cells: tuple[int, int] = (2, 4), hidden_share: float = 0.5) -> GroupMask:
+    return GroupMask({"blocks": Region(Blocks(block_cells, hidden_share))})
+
+
+def draw(mask: GroupMask, context: torch.Tensor, seeds: tuple[int, ...]) -> torch.Tensor:
+    """Hidden cells (B, Y, X)."""
+    return mask.draw(scenes_of(context), seeds).hidden
+
+
 def test_every_cell_is_hidden_about_equally_often():
     """I-JEPA's sampler never hides the last row and column; this one must."""
     context = states()
-    share = torch.stack([BlockMask().draw(context, (seed,))[0] for seed in range(400)]).float().mean(0)
+    share = torch.stack([draw(block_mask(), context, (seed,))[0] for seed in range(400)]).float().mean(0)
     assert share.min() > 0.35
     assert share.max() < 0.75
     for border in (share[0], share[-1], share[:, 0], share[:, -1]):
@@ -28,7 +47,7 @@ def test_every_cell_is_hidden_about_equally_often():
 @pytest.mark.parametrize("edge", [1, 2, 3, 4])
 def test_half_of_the_blocks_of_each_kind(edge):
     context = states(frames=1, size=24)
-    hidden = BlockMask((edge, edge)).draw(context, (7,))[0]
+    hidden = draw(block_mask((edge, edge)), context, (7,))[0]
     # Recover the lattice: its offset is the first draw of the generator.
     generator = clip_generator(7, "mask")
     torch.randint(edge, edge + 1, (), generator=generator)
@@ -50,8 +69,8 @@ def test_the_union_over_frames_decides_the_kind():
     context[0, 1, 1, 1] = OCCUPIED
     context[0, 0, 6, 6] = OCCUPIED
     hidden_things = [
-        bool(BlockMask((2, 2)).draw(context, (seed,))[0, 1, 1])
-        + bool(BlockMask((2, 2)).draw(context, (seed,))[0, 6, 6])
+        bool(draw(block_mask((2, 2)), context, (seed,))[0, 1, 1])
+        + bool(draw(block_mask((2, 2)), context, (seed,))[0, 6, 6])
         for seed in range(30)
     ]
     assert hidden_things == [1] * 30  # exactly one of the two occupied blocks, each time
@@ -59,13 +78,13 @@ def test_the_union_over_frames_decides_the_kind():
 
 def test_a_clip_is_masked_alike_in_any_batch():
     a, b = states(1), states(2)
-    alone = BlockMask().draw(a, (5,))
-    assert torch.equal(BlockMask().draw(torch.cat([b, a]), (9, 5))[1:], alone)
-    assert not torch.equal(BlockMask().draw(a, (6,)), alone)
+    alone = draw(block_mask(), a, (5,))
+    assert torch.equal(draw(block_mask(), torch.cat([b, a]), (9, 5))[1:], alone)
+    assert not torch.equal(draw(block_mask(), a, (6,)), alone)
 
 
 def test_share_is_as_asked():
-    hidden = torch.stack([BlockMask((2, 2), 0.25).draw(states(), (seed,))[0] for seed in range(50)])
+    hidden = torch.stack([draw(block_mask((2, 2), 0.25), states(), (seed,))[0] for seed in range(50)])
     assert abs(float(hidden.float().mean()) - 0.25) < 0.02
 
 
@@ -117,3 +136,37 @@ def test_a_sector_loses_its_points_and_no_others():
     assert 0.1 < inside.float().mean() < 0.5
     assert torch.equal(kept.points, context.points[~inside])
     assert torch.equal(SensorDrop(0.0, 0.0, 0.0).apply(context, (11,)).points, context.points)
+
+
+def test_regions_are_drawn_by_weight():
+    context = states(frames=2, size=32)
+    regions = {"blocks": Region(Blocks(), 1.0), "future": Region(FutureOnly(), 2.0), "shadows": Region(Shadows(), 1.0)}
+    mask = GroupMask(regions, least_observed=1, least_occupied=0)
+    seeds = tuple(range(600))
+    kinds = mask.draw(scenes_of(context) * 600, seeds).kinds
+    for name, share in (("blocks", 0.25), ("future", 0.5), ("shadows", 0.25)):
+        assert abs(kinds.count(name) / 600 - share) < 0.06, name
+    assert mask.draw(scenes_of(context), (seeds[17],)).kinds == (kinds[17],)  # whatever the batch
+
+
+def test_a_region_with_too_little_in_it_gives_way_to_blocks():
+    still = torch.full((1, 2, 32, 32), FREE, dtype=torch.uint8)
+    still[:, :, 4:8, 4:8] = OCCUPIED
+    mask = GroupMask({"zones": Region(ChangeZones())})
+    drawn = mask.draw(scenes_of(still), (3,))
+    assert drawn.kinds == ("blocks for zones",)
+    assert 0.3 < drawn.hidden.float().mean() < 0.7
+    moving = still.clone()
+    moving[:, 1, 4:8, 4:8] = FREE
+    moving[:, 1, 4:8, 8:12] = OCCUPIED
+    assert GroupMask({"zones": Region(ChangeZones(hidden_share=1.0))}).draw(scenes_of(moving), (3,)).kinds == ("zones",)
+    free = torch.full((1, 2, 32, 32), FREE, dtype=torch.uint8)
+    assert GroupMask({"route": Region(Shadows())}).draw(scenes_of(free), (3,)).kinds == ("blocks for route",)
+    assert GroupMask({"future": Region(FutureOnly())}).draw(scenes_of(free), (3,)).kinds == ("future",)
+
+
+def test_a_mixture_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one region"):
+        GroupMask({})
+    with pytest.raises(ValueError, match="positive weight"):
+        GroupMask({"blocks": Region(Blocks(), 0.0)})

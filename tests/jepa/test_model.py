@@ -26,7 +26,7 @@ def hidden_point_mask(clips, hidden: torch.Tensor) -> torch.Tensor:
 def test_context_and_target_are_disjoint():
     """Nothing that happens inside hidden cells, in any context frame, reaches the context."""
     model, clips = tiny.jepa(cameras=False).eval(), tiny.batch()
-    hidden = model.draw_mask(clips)
+    hidden = model.draw_mask(clips).hidden
     inside = hidden_point_mask(clips, hidden)
     assert 0.2 < inside.float().mean() < 0.6
     state, z = model.encode_context(clips, hidden)
@@ -48,7 +48,7 @@ def test_context_and_target_are_disjoint():
 
 def test_camera_features_in_hidden_cells_do_not_reach_the_context(monkeypatch):
     model, clips = tiny.jepa().eval(), tiny.batch()
-    hidden = model.draw_mask(clips)
+    hidden = model.draw_mask(clips).hidden
     splat = type(model.encoder.lift).forward
     with torch.no_grad():
         state, _ = model.encode_context(clips, hidden)
@@ -81,7 +81,7 @@ def test_targets_where_nothing_was_observed_or_outside_the_overlap_do_not_count(
     for field in fields(terms):
         assert torch.equal(getattr(same, field.name), getattr(terms, field.name)), field.name
     assert not (predictions.valid & (predictions.states == UNOBSERVED)).any()
-    assert not (predictions.valid[:, 0] & ~predictions.hidden).any()
+    assert not (predictions.valid[:, 0] & ~predictions.mask.hidden).any()
 
     some = predictions.valid.clone()
     some[:, 1] = False
@@ -181,7 +181,7 @@ def test_rollout_continues_from_predictions_without_bending_them():
 
 def test_grids_must_agree():
     model = tiny.jepa(cameras=False)
-    from avjepa.jepa.masks import BlockMask
+    from avjepa.jepa.masks import GroupMask
     from avjepa.jepa.model import BEVJEPA
 
     with pytest.raises(ValueError, match="predictor is on"):
@@ -190,7 +190,7 @@ def test_grids_must_agree():
             target=SharedTarget(True),
             temporal=model.temporal,
             predictor=WarpPredictor(tiny.VOXELS, tiny.CHANNELS, 16),
-            mask=BlockMask(),
+            mask=GroupMask(),
             sensor_drop=None,
             weights=LossWeights(),
         )

@@ -61,7 +61,7 @@ def test_teacher_sees_the_whole_scene():
     other_mask = replace(clips, seeds=(101, 102))
     predictions = plain(other_mask)[1]
     assert torch.equal(predictions.target, target)
-    assert not torch.equal(predictions.hidden, plain(clips)[1].hidden)
+    assert not torch.equal(predictions.mask.hidden, plain(clips)[1].mask.hidden)
 
 
 @pytest.mark.parametrize("stop_gradient", [True, False])

@@ -14,7 +14,7 @@ from avjepa.bev.lift_splat import DepthBins, LiftSplat
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.rigid import invert, transform_from_se2, transform_points
 from avjepa.jepa.losses import LossWeights
-from avjepa.jepa.masks import BlockMask, SensorDrop
+from avjepa.jepa.masks import GroupMask, SensorDrop
 from avjepa.jepa.model import BEVJEPA
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.sigreg import SIGReg
@@ -56,7 +56,7 @@ def jepa(
         target=target or EMATarget(0.9),
         temporal=TemporalContext(CHANNELS, CONTEXT),
         predictor=WarpPredictor(BEV, CHANNELS, 16, dilations=(1, 2)),
-        mask=BlockMask(),
+        mask=GroupMask(),
         sensor_drop=sensor_drop,
         weights=weights or LossWeights(),
         sigreg=sigreg,
