@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from avjepa.bev.cell_states import cell_states, tallest_returns
+from avjepa.bev.cell_states import cell_states
 from avjepa.bev.encoder import BEVEncoder
 from avjepa.conventions import OCCUPIED, UNOBSERVED
 from avjepa.geometry.ego_motion import warp_bev
@@ -35,7 +35,7 @@ from avjepa.jepa.masks import DrawnMask, GroupMask, SensorDrop
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.sigreg import SIGReg
 from avjepa.jepa.target_encoder import EMATarget, SharedTarget, normalised
-from avjepa.jepa.target_regions import Scene
+from avjepa.jepa.target_regions import scenes_of
 from avjepa.sensors.sample import ClipBatch
 
 
@@ -143,12 +143,7 @@ class BEVJEPA(nn.Module):
 
     def draw_mask(self, clips: ClipBatch) -> DrawnMask:
         """What is hidden in every context frame, in the present ego frame."""
-        frames, grid, (batch, _) = clips.context_in_now(), self.encoder.grid, clips.shape
-        states = cell_states(frames, grid).unflatten(0, (batch, -1))
-        tallest_m = tallest_returns(frames, grid).unflatten(0, (batch, -1)).amax(1)
-        route_xy_m = clips.now_T_frame[:, clips.num_context - 1 :, :2, 3]
-        scenes = [Scene(grid, *parts) for parts in zip(states, tallest_m, route_xy_m, strict=True)]
-        return self.mask.draw(scenes, clips.seeds)
+        return self.mask.draw(scenes_of(clips, self.encoder.grid), clips.seeds)
 
     def encode_context(
         self, clips: ClipBatch, hidden: torch.Tensor | None = None, sensor_drop: SensorDrop | None = None

@@ -13,8 +13,10 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
+from avjepa.bev.cell_states import cell_states, tallest_returns
 from avjepa.conventions import FREE, OCCUPIED, UNOBSERVED
 from avjepa.geometry.grid import BEVGrid
+from avjepa.sensors.sample import ClipBatch
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,15 @@ class Scene:
     def union(self) -> torch.Tensor:
         """(Y, X) the fullest state of each cell in any context frame."""
         return self.states.amax(0)  # UNOBSERVED < FREE < OCCUPIED
+
+
+def scenes_of(clips: ClipBatch, grid: BEVGrid) -> list[Scene]:
+    """The scene of every clip, from the context's LiDAR rays and the poses."""
+    frames, (batch, _) = clips.context_in_now(), clips.shape
+    states = cell_states(frames, grid).unflatten(0, (batch, -1))  # (B, T, Y, X)
+    tallest_m = tallest_returns(frames, grid).unflatten(0, (batch, -1)).amax(1)
+    route_xy_m = clips.now_T_frame[:, clips.num_context - 1 :, :2, 3]
+    return [Scene(grid, *parts) for parts in zip(states, tallest_m, route_xy_m, strict=True)]
 
 
 class RegionSampler(Protocol):
