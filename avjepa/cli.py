@@ -1,11 +1,14 @@
-"""What every tool does around its ``main``: a user's mistake is one line on stderr, without a traceback."""
+"""What every tool does around its ``main``: a user's mistake is one line on stderr, without a traceback; and progress."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from rich.console import Console
+from rich.progress import track
 
 from avjepa.errors import UserError
 
@@ -22,6 +25,15 @@ def run_tool(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # as in `tool | head`; without this, Python complains again when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def progress(items: Iterable, what: str, total: int) -> Iterable:
+    """The items, with a bar on stderr that goes when they are done; where that is no terminal, a line that says what begins."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return track(items, description=what, total=total, transient=True, console=console)
+    console.print(f"{what} ({total})", highlight=False, soft_wrap=True)
+    return items
 
 
 def _complain(message: str, code: int) -> int:

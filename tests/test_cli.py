@@ -3,7 +3,7 @@ import logging
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from avjepa.cli import run_tool
+from avjepa.cli import progress, run_tool
 from avjepa.errors import DataError
 
 
@@ -45,3 +45,10 @@ def test_done_and_interrupted(capsys):
     with pytest.raises(SystemExit) as left:
         run_tool(stop)
     assert left.value.code == 130
+
+
+def test_progress_without_a_terminal_is_one_line_on_stderr(capsys):
+    assert list(progress(iter("abc"), "embedding near clips: JEPA", 3)) == ["a", "b", "c"]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "embedding near clips: JEPA (3)\n"

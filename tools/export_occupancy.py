@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 
 from mmengine.config import Config
-from rich.progress import track
 
-from avjepa.cli import run_tool
+from avjepa.cli import progress, run_tool
 from avjepa.engine.config import load_config
 from avjepa.engine.kept_row import every_keyframe, row_parser, study_of_row
 from avjepa.errors import ConfigError, DataError
@@ -46,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     claim_folder(args.out, {"row": args.row.name, "split": args.split, "format": args.format})
     settings = cfg.test_data[args.split]
     keyframes = every_keyframe(settings, settings.scenes)
-    clips = track(range(len(keyframes)), description=f"exporting {args.split}")
+    clips = progress(range(len(keyframes)), f"exporting {args.split}", len(keyframes))
     exported = export_occupancy(study, row, keyframes, clips, args.out, args.format)
     there = f", {exported.kept} were there" if exported.kept else ""
     left_out = f", {exported.unreadable} left out (corrupt files)" if exported.unreadable else ""

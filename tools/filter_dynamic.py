@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from rich.progress import track
-
-from avjepa.cli import run_tool
+from avjepa.cli import progress, run_tool
 from avjepa.engine.config import load_config
 from avjepa.engine.kept_row import every_keyframe, row_parser, study_of_row
 from avjepa.errors import ConfigError
@@ -39,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError(f"{args.config}: {cfg.probe.type.__name__} filters nothing; take configs/probes/dynamic*.py")
     study, row = study_of_row(cfg, args)
     keyframes = every_keyframe(cfg.train_data.dataset, (args.scene,))
-    clips = track(range(len(keyframes)), description=f"filtering {args.scene}")
+    clips = progress(range(len(keyframes)), f"filtering {args.scene}", len(keyframes))
     moving = moving_returns(study, row, keyframes, clips)
     drive = drive_scans(keyframes.root, int(keyframes.index.scene[keyframes.clips[0, -1]]), sweeps=False)
     returns, removed = write_filtered_drive(args.out, drive, moving, keyframes.index.token)

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import DictAction
-from rich.progress import track
 
-from avjepa.cli import run_tool
+from avjepa.cli import progress, run_tool
 from avjepa.engine.checkpoint import read_checkpoint
 from avjepa.engine.config import load_config
 from avjepa.engine.probe_study import build_study
@@ -92,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
         features=args.cache or beside / "embeddings",
         heads=args.heads,
         label_shares=tuple(args.label_share),
-        progress=lambda items, what, total: track(items, description=what, total=total, transient=True),
+        progress=progress,
     )
     splits = check_splits(study.train, study.tests, args.checkpoints)
     probe = study.probe
