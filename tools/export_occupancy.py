@@ -39,7 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(argv)
-    cfg = load_config(args.config, args.cfg_options, args.data)
+    cfg = load_config(args.config, args.cfg_options, args.data, kind="a probe")
     check_config(cfg, args.split)
     study, row = study_of_row(cfg, args)
     claim_folder(args.out, {"row": args.row.name, "split": args.split, "format": args.format})

@@ -32,7 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(argv)
-    cfg = load_config(args.config, args.cfg_options, args.data)
+    cfg = load_config(args.config, args.cfg_options, args.data, kind="a probe")
     if not issubclass(cfg.probe.type, DynamicProbe):
         raise ConfigError(f"{args.config}: {cfg.probe.type.__name__} filters nothing; take configs/probes/dynamic*.py")
     study, row = study_of_row(cfg, args)

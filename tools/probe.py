@@ -22,7 +22,7 @@ from avjepa.probes.study import Row, Study
 from avjepa.probes.task import Items, Panels
 from avjepa.reports.probe_figures import save_probe_picture
 from avjepa.reports.record import write_record
-from avjepa.reports.tables import gain_verdict, markdown_table
+from avjepa.reports.tables import markdown_table, verdicts
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
 EXAMPLE = """example:
@@ -81,7 +81,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.seeds < 1 or not all(0 < share <= 1 for share in args.label_share):
         raise ConfigError("--seeds must be at least 1, and every --label-share in (0, 1]")
-    cfg = load_config(args.config, args.cfg_options, args.data)
+    if len(args.checkpoints) > args.seeds:
+        raise ConfigError(f"{len(args.checkpoints)} checkpoints for --seeds {args.seeds}: some would not be used")
+    cfg = load_config(args.config, args.cfg_options, args.data, kind="a probe")
     beside = args.checkpoints[0].parent / "probes"
     study = build_study(
         cfg,
@@ -130,14 +132,8 @@ def print_results(columns: dict[str, str], table: dict[str, dict[str, list[float
     print(f"\n{split}: {clips} clips; mean ± standard deviation over seeds\n")
     print(markdown_table(table, columns))
     print()
-    first = next(iter(columns))
-    for row in [row for row in table if row.startswith("JEPA")]:
-        rest = row.partition(", ")[2]
-        verdicts = [
-            f"{gain_verdict(table[row][first], table[f'{other}, {rest}'][first], columns[first])} against {other}"
-            for other in ("random init", "raw input")
-        ]
-        print(f"{row}, {columns[first]}: {', '.join(verdicts)}")
+    for verdict in verdicts(columns, table):
+        print(verdict)
 
 
 def save_picture(study: Study, rows: list[Row], split: str) -> None:

@@ -31,7 +31,7 @@ from avjepa.sensors.sample import ClipBatch
 
 # What embeddings depend on.
 CODE = (
-    *("geometry", "sensors", "bev", "jepa"),
+    *("conventions.py", "geometry", "sensors", "bev", "jepa"),
     *("probes/frozen.py", "probes/residual.py", "probes/baselines.py", "probes/forecast_baselines.py"),
 )
 

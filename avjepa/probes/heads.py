@@ -131,7 +131,7 @@ class AttentiveTrunk(nn.Module):
 def new_head(kind: HeadKind, outputs: int, src: BEVGrid, dst: BEVGrid, features: Features, seed: int) -> DenseHead:
     """A head that standardises by the moments of up to MOMENT_ITEMS items, spread evenly."""
     torch.manual_seed(seed)  # initialisation of the head; the only use of the global generator
-    step = max(1, len(features) // MOMENT_ITEMS)
+    step = -(-len(features) // MOMENT_ITEMS)
     std, mean = torch.std_mean(features[list(range(0, len(features), step))], (0, 2, 3))
     return DenseHead(kind, outputs, src, dst, mean, std.clamp(min=1e-4))
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from avjepa.bev.cell_states import cell_states
+from avjepa.bev.cell_states import lidar_cell_states
 from avjepa.conventions import UNOBSERVED
 from avjepa.errors import DataError
 from avjepa.geometry.resample import Window
@@ -93,7 +93,7 @@ class MapProbe(Probe[MapTruth, torch.Tensor]):
         """
         frames = dataset[clip]
         city = city_of(dataset, frames.now.scene)
-        observed = (cell_states(collate_clips([frames]).context_in_now(), self.grid) != UNOBSERVED).any(0)
+        observed = (lidar_cell_states(collate_clips([frames]).context_in_now(), self.grid) != UNOBSERVED).any(0)
         classes = self._labels(cached_map(dataset.root, city), frames.now.global_T_ego, city)
         return [MapTruth(classes, ~observed, frames.now.global_T_ego, dataset.root, city)]
 

@@ -99,7 +99,7 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
         return (
             f"Occ3D grid; truth and masks: {TRUTHS[self.labels]}; mIoU over 17 classes of one confusion matrix over the "
             "split, nan classes left out; IoU of occupied against free; visible: observed by LiDAR or camera; RayIoU of "
-            "SparseOcc, mean of 1, 2, 4 m; trained on "
+            "SparseOcc, mean of 1, 2, 4 m, of rays that meet something before a voxel without truth; trained on "
             f"{'camera-observed voxels' if self.train_mask == 'camera' else 'all voxels'}; the record also holds the "
             "conventions of SparseOcc, OccNeRF, SelfOcc and OccWorld; beyond the model's grid a head's answer is one for all cells"
         )
@@ -153,8 +153,7 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
             confusion.add(*volumes)
             near.add(*(volume[x_y] for volume in volumes))
             if self.with_rays:
-                known = np.where(labels.semantics == UNKNOWN, FREE, labels.semantics)
-                rays.add(predicted, known, truth.ray_origins)
+                rays.add(predicted, labels.semantics, truth.ray_origins)
         metrics = {}
         for convention in CONVENTIONS:
             scores = confusion.scores(convention)
@@ -162,6 +161,7 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
         metrics |= {"miou_near": near.scores("occ3d").miou}
         metrics |= {f"iou_near_{stratum}": near.scores(stratum).geometric_iou for stratum in ("visible", "occluded")}
         metrics |= {f"iou_of_{name}": value for name, value in confusion.scores("occ3d").iou.items()}
+        metrics |= {"frames": confusion.frames}
         return metrics | {"rayiou": rays.scores().rayiou if self.with_rays else float("nan")}
 
     def truth_panels(self, truth: OccupancyTruth) -> Panels:

@@ -48,9 +48,11 @@ def clip_truths(
     """A wall that stands still, seen from a car that drives towards it; speed and wall in metres a keyframe and at now."""
     along_m = [-speed_m, 0.0, *(speed_m * k + accelerates_m * k * k for k in range(1, STEPS + 1))]
     face_m = far_face_m(wall_m)
+    clouds = [on_wall(face_m - x_m) for x_m in along_m[:2]] if clouds is None else clouds
     past = Past(
         classes=wall(wall_m) if past_classes is None else past_classes,
-        clouds=[on_wall(face_m - x_m) for x_m in along_m[:2]] if clouds is None else clouds,
+        clouds=clouds,
+        now_cloud=clouds[-1],
         now_T_frame=np.stack([transform_from_se2(x_m, 0, 0) for x_m in along_m]),
         time_s=TIME_S,
         now_lidar=LIDAR,
@@ -342,7 +344,7 @@ def test_a_still_world_is_forecast_by_warping_it(tmp_path, monkeypatch, numbered
     """The toy drive turns: a wrong order of poses would show. Rings on the ground move with the car, boxes do not."""
     truth = ForecastProbe().truth(drive(tmp_path, monkeypatch), 0)[2]
     boxes = [cloud[(cloud[:, 2] > 0.5) & (np.abs(cloud) < 25).all(1)] for cloud in (*truth.past.clouds, truth.returns)]
-    truth = replace(truth, returns=boxes[2], past=replace(truth.past, clouds=boxes[:2]))
+    truth = replace(truth, returns=boxes[2], past=replace(truth.past, clouds=boxes[:2], now_cloud=boxes[1]))
     rows = {name: evaluate(answers, [truth]) for name, answers in untrained([truth]).items()}
     assert rows["warp-persistence, true poses"]["nfcd"] < 0.3
     assert rows["persistence"]["nfcd"] > 1
