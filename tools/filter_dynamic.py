@@ -39,9 +39,12 @@ def main(argv: list[str] | None = None) -> None:
     keyframes = every_keyframe(cfg.train_data.dataset, (args.scene,))
     clips = progress(range(len(keyframes)), f"filtering {args.scene}", len(keyframes))
     moving = moving_returns(study, row, keyframes, clips)
-    drive = drive_scans(keyframes.root, int(keyframes.index.scene[keyframes.clips[0, -1]]), sweeps=False)
+    scene = int(keyframes.index.scene[keyframes.clips[0, -1]])
+    drive = drive_scans(keyframes.root, keyframes.version, scene, sweeps=False)
     returns, removed = write_filtered_drive(args.out, drive, moving, keyframes.index.token)
-    print(f"{args.out}: {len(moving)} keyframes, {returns} returns, {removed} of them called moving")
+    left_out = len(keyframes) - len(moving)
+    corrupt = f" ({left_out} left out: no readable LiDAR file, or a corrupt one in their past)" if left_out else ""
+    print(f"{args.out}: {len(moving)} keyframes{corrupt}, {returns} returns, {removed} of them called moving")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from avjepa.errors import ConfigError
 from avjepa.geometry.occ3d import FREE, OCC3D_GRID, UNKNOWN, xyz_from_zyx, zyx_from_xyz
 from avjepa.geometry.resample import Window, central
 from avjepa.geometry.rigid import invert, transform_points
-from avjepa.probes.boxes import load_boxes
+from avjepa.probes.boxes import boxes_of
 from avjepa.probes.colours import column_entropy_panel, from_above_panel, hits_and_misses
 from avjepa.probes.forecast_baselines import (
     PoseSource,
@@ -257,7 +257,7 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
         if self.labels == "occ3d":
             labels = read_labels(labels_path(dataset.root, frame.scene, frame.token))
         else:
-            labels = lidar_occupancy(Clip(clip.frames, which + 1), load_boxes(dataset.root))
+            labels = lidar_occupancy(Clip(clip.frames, which + 1), boxes_of(dataset.root, dataset.version))
         return torch.from_numpy(np.ascontiguousarray(zyx_from_xyz(labels.semantics)))
 
     def _poses(self, truth: ForecastTruth, source: PoseSource) -> np.ndarray:

@@ -20,7 +20,7 @@ from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.occ3d import CLASS_NAMES, FREE, OCC3D_GRID, UNKNOWN, xyz_from_zyx, zyx_from_xyz
 from avjepa.geometry.resample import Window, central
 from avjepa.geometry.rigid import invert, transform_points
-from avjepa.probes.boxes import load_boxes
+from avjepa.probes.boxes import boxes_of
 from avjepa.probes.colours import column_entropy_panel, from_above_panel, hits_and_misses
 from avjepa.probes.frozen import PresentView
 from avjepa.probes.lidar_occupancy import lidar_occupancy
@@ -114,7 +114,7 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
         if self.labels == "occ3d":
             labels = read_labels(labels_path(dataset.root, frames.now.scene, frames.now.token))
         else:
-            labels = lidar_occupancy(frames, load_boxes(dataset.root))
+            labels = lidar_occupancy(frames, boxes_of(dataset.root, dataset.version))
         return [
             OccupancyTruth(
                 labels=labels,
