@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -12,6 +13,18 @@ from rich.progress import track
 
 from avjepa.errors import UserError
 
+# What goes wrong with a folder that the user named: no permission, read-only, full, or a file where a folder should be.
+PLACES_OF_THE_USER = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+}
+
 
 def run_tool(main: Callable[[], None]) -> None:
     """Run a tool and leave the process: 0 done, 2 a mistake that the user can mend, 130 interrupted, 141 nobody reads on."""
@@ -20,11 +33,15 @@ def run_tool(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(_complain(f"error: {error}", 2))
-    except KeyboardInterrupt:
-        sys.exit(_complain("interrupted", 130))
     except BrokenPipeError:  # as in `tool | head`; without this, Python complains again when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in PLACES_OF_THE_USER or not error.filename:
+            raise
+        sys.exit(_complain(f"error: {error.filename}: {error.strerror}; choose another place, or make room", 2))
+    except KeyboardInterrupt:
+        sys.exit(_complain("interrupted", 130))
 
 
 def progress(items: Iterable, what: str, total: int) -> Iterable:

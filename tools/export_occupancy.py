@@ -64,6 +64,7 @@ def check_config(cfg: Config, split: str) -> None:
 
 def claim_folder(folder: Path, what: dict[str, str]) -> None:
     """Note beside the folder what it is of; refuse one that is of something else."""
+    folder = folder.resolve()  # "." has no name
     note = folder.with_name(f"{folder.name}.json")
     try:
         found = json.loads(note.read_text()) if note.is_file() else None

@@ -17,7 +17,7 @@ from avjepa.engine.checkpoint import read_checkpoint
 from avjepa.engine.config import load_config
 from avjepa.engine.probe_study import build_study
 from avjepa.errors import ConfigError
-from avjepa.probes.splits import SPLITS, PlacedFrames, PlaceSplit, check_split
+from avjepa.probes.splits import KINDS, PlacedFrames, PlaceSplit, check_split
 from avjepa.probes.study import Row, Study
 from avjepa.probes.task import Items, Panels
 from avjepa.reports.probe_figures import save_probe_picture
@@ -67,6 +67,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--heads", nargs="+", metavar="KIND", help="heads of the config to train (default: all of them)"
     )
     parser.add_argument(
+        "--supervised",
+        action="store_true",
+        help="also train encoder and head from scratch, minutes a row (the config's settings)",
+    )
+    parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="settings in the config to change"
     )
     parser.add_argument("--out", type=Path, help="results; default: probes/NAME beside the first checkpoint")
@@ -92,6 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         folder=args.out or beside / cfg.probe.type.name,
         features=args.cache or beside / "embeddings",
         heads=args.heads,
+        supervised=args.supervised,
         label_shares=tuple(args.label_share),
         progress=progress,
     )
@@ -169,7 +175,7 @@ def check_splits(
             log.warning("%s does not say which scenes it was trained on: not checked against the test splits", path)
         pretraining |= set(scenes or ())
     return {
-        name: check_split(name if name in SPLITS else "original", placed(train), placed(test), pretraining)
+        name: check_split(name if name in KINDS else "original", placed(train), placed(test), pretraining)
         for name, test in tests.items()
     }
 

@@ -78,6 +78,10 @@ class DynamicProbe(Probe[MovingScan, np.ndarray]):
     columns = COLUMNS
     label_files = ("v1.0-*/*.json", "motion/*/*", "samples/LIDAR_TOP/*", "sweeps/LIDAR_TOP/*")  # whole drives
 
+    def __post_init__(self) -> None:
+        if self.labels not in TRUTHS:
+            raise ValueError(f"unknown labels {self.labels!r}; want {', '.join(TRUTHS)}")
+
     @property
     def outputs(self) -> int:
         """One logit a voxel."""

@@ -74,8 +74,8 @@ def write_filtered_drive(
     Raises:
         ConfigError: the folder holds something.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: holds something already; remove it, or choose another folder")
+    check_empty(folder)
+    folder = folder.resolve()  # "." has no name
     turns = [turn for turn in drive.turns if turn.keyframe in moving]
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -92,6 +92,16 @@ def write_filtered_drive(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return num_returns, num_returns - len(static)
+
+
+def check_empty(folder: Path) -> None:
+    """Nothing would be overwritten.
+
+    Raises:
+        ConfigError: the folder holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: holds something already; remove it, or choose another folder")
 
 
 def write_labels(path: Path, turn: DriveScan, moving: np.ndarray) -> None:

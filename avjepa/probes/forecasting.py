@@ -133,6 +133,11 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
     outputs = CLASSES * OCC3D_GRID.shape_zyx[0]
     columns = COLUMNS
 
+    def __post_init__(self) -> None:
+        if self.labels not in LABEL_FILES:
+            raise ValueError(f"unknown labels {self.labels!r}; want {', '.join(LABEL_FILES)}")
+        FutureView(self.poses)  # refuses what it does not know
+
     @property
     def label_files(self) -> tuple[str, ...]:
         """Of Occ3D, or the tables of the boxes."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 import torch
@@ -84,6 +84,10 @@ class FutureView:
     """
 
     poses: PoseSource = "true"
+
+    def __post_init__(self) -> None:
+        if self.poses not in get_args(PoseSource):
+            raise ValueError(f"unknown poses {self.poses!r}; want {', '.join(get_args(PoseSource))}")
 
     def embed(self, jepa: BEVJEPA, clips: ClipBatch) -> torch.Tensor:
         """(B * F, C + 1, Y, X)."""

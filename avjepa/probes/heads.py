@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,10 @@ class HeadTraining:
     learning_rate: float = 1e-2
     weight_decay: float = 1e-3
     crop_cells: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(HeadKind):
+            raise ValueError(f"unknown head {self.kind!r}; want {', '.join(get_args(HeadKind))}")
 
 
 class DenseHead(nn.Module):

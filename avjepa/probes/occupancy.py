@@ -88,6 +88,10 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
     view = PresentView()
     columns = COLUMNS
 
+    def __post_init__(self) -> None:
+        if self.labels not in LABEL_FILES:
+            raise ValueError(f"unknown labels {self.labels!r}; want {', '.join(LABEL_FILES)}")
+
     @property
     def label_files(self) -> tuple[str, ...]:
         """Of Occ3D, or the tables of the boxes."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from avjepa.errors import DataError
+from avjepa.errors import ConfigError, DataError
 from avjepa.geometry.grid import BEVGrid
 from avjepa.probes import dynamic, moving_scans
 from avjepa.probes.dufomap_baseline import DufomapSettings
@@ -48,7 +48,7 @@ def root(tmp_path_factory):
 
 
 def clips_of(root) -> NuScenesClips:
-    return NuScenesClips(root, (SCENES[0],), (-1, 0), (), (16, 16), cameras=())
+    return NuScenesClips(root, (SCENES[0],), (-1, 0), (), (16, 16), max_bad_share=1.0, cameras=())
 
 
 # ------------------------------------------------------------------------------------------------------ logits to scores
@@ -169,6 +169,21 @@ def test_motion_files(root, tmp_path):
     labels.astype(np.uint8).tofile(folder / f"{record['token']}_motion.bin")
     assert turn.file_row[0] == 1
     assert (read_moving_scan(root, None, 1, "motion files").labels == labels[turn.file_row]).all()
+
+
+def test_the_truth_is_that_of_the_clip_that_is_read(tmp_path):
+    """Where a file is corrupt, the data set gives another clip."""
+    root = write_labelled_drive(tmp_path / "drive")
+    dataset = clips_of(root)
+    (root / dataset.index.lidar_file[0]).write_bytes(b"rubbish")
+    assert dataset[0].now.token == dataset.index.token[2]
+    assert [PROBE.truth(dataset, clip)[0].keyframe for clip in (0, 1)] == [2, 2]
+
+
+def test_a_past_is_wanted(root):
+    alone = NuScenesClips(root, (SCENES[0],), (0,), (), (32, 64), max_bad_share=1.0, cameras=())
+    with pytest.raises(ConfigError, match="two context keyframes"):
+        PROBE.items_per_clip(alone)
 
 
 def test_a_keyframe_without_its_sweep_has_no_return(tmp_path):
