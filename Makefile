@@ -1,6 +1,6 @@
 # One virtual environment, .venv, built in two steps, each with a stamp that is written only when its imports work:
 #   core   what the tools need: training, probes, reports                        (about 2 minutes)
-#   full   core + test tools + the mmdet3d bridge; compiles mmcv the first time  (10 to 20 minutes; pip keeps the wheel)
+#   full   core + test tools + mmdet3d to test against; compiles mmcv the first time  (10 to 20 minutes; pip keeps the wheel)
 
 VENV   := .venv
 PY     := $(VENV)/bin/python
@@ -43,7 +43,7 @@ lint:  ## ruff with the rules of ruff.toml
 	$(PY) -m ruff check .
 
 venv: $(CORE)  ## build .venv with what the tools need
-venv-full: $(FULL)  ## add the test tools and the mmdet3d bridge
+venv-full: $(FULL)  ## add the test tools, and mmdet3d to test against
 
 clean:  ## remove .venv and caches; data/ and work_dirs/ stay
 	rm -rf $(VENV) *.egg-info build dist .pytest_cache .ruff_cache .hypothesis
@@ -67,7 +67,7 @@ $(CORE): setup.cfg pyproject.toml constraints.txt
 
 # mmcv has no wheel for a recent torch, and mmdet3d needs its operators, so it is compiled, for the CPU.
 $(FULL): $(CORE)
-	@echo "Installing the test tools and the mmdet3d bridge; compiling mmcv takes 10 to 20 minutes the first time"
+	@echo "Installing the test tools and mmdet3d; compiling mmcv takes 10 to 20 minutes the first time"
 	$(INSTALL) "setuptools<81" wheel ninja
 	MAX_JOBS=$(MAX_JOBS) MMCV_WITH_OPS=1 FORCE_CUDA=0 $(INSTALL) --no-build-isolation --no-deps mmcv==2.1.0
 	$(INSTALL) --no-deps mmdet==3.3.0 mmdet3d==1.4.0 lyft-dataset-sdk==0.0.8

@@ -37,7 +37,7 @@ bev_grid = dict(type=BEVGrid, x_range_m=x_range_m, y_range_m=y_range_m, z_range_
 # ----------------------------------------------------------------------------------------------------------------- data
 data_root = "data/nuscenes"  # or $AVJEPA_NUSCENES, or tools/train.py --data
 data_root_variable = "AVJEPA_NUSCENES"
-probe_config = "configs/probes/bev_occupancy.py"  # what to type next
+probe_config = "configs/probes/bev_occupancy_full.py"  # what to type next
 context_offsets = (-3, -2, -1, 0)  # keyframes at 2 Hz
 future_offsets = (1, 2, 4)
 

@@ -9,6 +9,8 @@ from mmengine.config import read_base
 with read_base():
     from .bev_jepa_nuscenes import *
 
+probe_config = "configs/probes/bev_occupancy.py"
+
 # ---------------------------------------------------------------------------------------------------------------- grids
 half_m = (-25.6, 25.6)
 voxel_grid.update(x_range_m=half_m, y_range_m=half_m, cell_m=0.4, cell_z_m=0.5)

@@ -3,8 +3,9 @@ import logging
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from avjepa.cli import run_tool
+from avjepa.cli import progress, run_tool
 from avjepa.errors import DataError
+from avjepa.files import write_json
 
 
 class Broken(Dataset):
@@ -45,3 +46,20 @@ def test_done_and_interrupted(capsys):
     with pytest.raises(SystemExit) as left:
         run_tool(stop)
     assert left.value.code == 130
+
+
+def test_progress_without_a_terminal_is_one_line_on_stderr(capsys):
+    assert list(progress(iter("abc"), "embedding near clips: JEPA", 3)) == ["a", "b", "c"]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "embedding near clips: JEPA (3)\n"
+
+
+def test_a_folder_that_cannot_be_written_is_the_users_matter(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as left:
+        run_tool(lambda: write_json(tmp_path / "file" / "record.json", {}))
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/file")
+    with pytest.raises(FileNotFoundError):  # ours
+        run_tool(lambda: (tmp_path / "nothing").read_text())

@@ -52,7 +52,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(argv)
-    cfg = load_config(args.config, args.cfg_options, args.data)
+    cfg = load_config(args.config, args.cfg_options, args.data, kind="training")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clock = StageClock(device)
     torch.manual_seed(cfg.randomness.seed)

@@ -40,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(argv)
-    cfg = load_config(args.config, data_root=args.data)
+    cfg = load_config(args.config, data_root=args.data, kind="training")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     table, depth, features = real_inputs(cfg, device)
     upstream = torch.randn(table.num_cells, features.shape[1], device=device)

@@ -172,7 +172,7 @@ def ray_table(labels_file: Path, prediction_file: Path, runs: int) -> Table:
 
 def embedding_table(config: Path, root: Path | None) -> Table:
     """Seconds for the features of a probe's training clips, by a model of random weights: first computed, then kept."""
-    cfg = load_config(config, data_root=root and str(root))
+    cfg = load_config(config, data_root=root and str(root), kind="a probe")
     jepa = random_jepa(load_config(config.parent / cfg.pretrain_config), 0)
     source = Source.of_model("random init", jepa, "")
     probe, dataset = build(cfg.probe), build(cfg.train_data.dataset)

@@ -1,4 +1,4 @@
-"""The whole way in one go: generate a mini city, pretrain on it, probe what was learned by every task, write an HTML report."""
+"""The whole way in one go: generate a mini city, pretrain on it, probe what was learned by four tasks, write an HTML report."""
 
 from __future__ import annotations
 

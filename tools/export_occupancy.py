@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 
 from mmengine.config import Config
-from rich.progress import track
 
-from avjepa.cli import run_tool
+from avjepa.cli import progress, run_tool
 from avjepa.engine.config import load_config
 from avjepa.engine.kept_row import every_keyframe, row_parser, study_of_row
 from avjepa.errors import ConfigError, DataError
@@ -40,13 +39,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(argv)
-    cfg = load_config(args.config, args.cfg_options, args.data)
+    cfg = load_config(args.config, args.cfg_options, args.data, kind="a probe")
     check_config(cfg, args.split)
     study, row = study_of_row(cfg, args)
     claim_folder(args.out, {"row": args.row.name, "split": args.split, "format": args.format})
     settings = cfg.test_data[args.split]
     keyframes = every_keyframe(settings, settings.scenes)
-    clips = track(range(len(keyframes)), description=f"exporting {args.split}")
+    clips = progress(range(len(keyframes)), f"exporting {args.split}", len(keyframes))
     exported = export_occupancy(study, row, keyframes, clips, args.out, args.format)
     there = f", {exported.kept} were there" if exported.kept else ""
     left_out = f", {exported.unreadable} left out (corrupt files)" if exported.unreadable else ""
@@ -65,6 +64,7 @@ def check_config(cfg: Config, split: str) -> None:
 
 def claim_folder(folder: Path, what: dict[str, str]) -> None:
     """Note beside the folder what it is of; refuse one that is of something else."""
+    folder = folder.resolve()  # "." has no name
     note = folder.with_name(f"{folder.name}.json")
     try:
         found = json.loads(note.read_text()) if note.is_file() else None

@@ -11,19 +11,18 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import DictAction
-from rich.progress import track
 
-from avjepa.cli import run_tool
+from avjepa.cli import progress, run_tool
 from avjepa.engine.checkpoint import read_checkpoint
 from avjepa.engine.config import load_config
 from avjepa.engine.probe_study import build_study
 from avjepa.errors import ConfigError
-from avjepa.probes.splits import SPLITS, PlacedFrames, PlaceSplit, check_split
+from avjepa.probes.splits import KINDS, PlacedFrames, PlaceSplit, check_split
 from avjepa.probes.study import Row, Study
 from avjepa.probes.task import Items, Panels
 from avjepa.reports.probe_figures import save_probe_picture
 from avjepa.reports.record import write_record
-from avjepa.reports.tables import gain_verdict, markdown_table
+from avjepa.reports.tables import markdown_table, verdicts
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
 EXAMPLE = """example:
@@ -68,6 +67,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--heads", nargs="+", metavar="KIND", help="heads of the config to train (default: all of them)"
     )
     parser.add_argument(
+        "--supervised",
+        action="store_true",
+        help="also train encoder and head from scratch, minutes a row (the config's settings)",
+    )
+    parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="settings in the config to change"
     )
     parser.add_argument("--out", type=Path, help="results; default: probes/NAME beside the first checkpoint")
@@ -82,7 +86,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.seeds < 1 or not all(0 < share <= 1 for share in args.label_share):
         raise ConfigError("--seeds must be at least 1, and every --label-share in (0, 1]")
-    cfg = load_config(args.config, args.cfg_options, args.data)
+    if len(args.checkpoints) > args.seeds:
+        raise ConfigError(f"{len(args.checkpoints)} checkpoints for --seeds {args.seeds}: some would not be used")
+    cfg = load_config(args.config, args.cfg_options, args.data, kind="a probe")
     beside = args.checkpoints[0].parent / "probes"
     study = build_study(
         cfg,
@@ -91,8 +97,9 @@ def main(argv: list[str] | None = None) -> None:
         folder=args.out or beside / cfg.probe.type.name,
         features=args.cache or beside / "embeddings",
         heads=args.heads,
+        supervised=args.supervised,
         label_shares=tuple(args.label_share),
-        progress=lambda items, what, total: track(items, description=what, total=total, transient=True),
+        progress=progress,
     )
     splits = check_splits(study.train, study.tests, args.checkpoints)
     probe = study.probe
@@ -131,14 +138,8 @@ def print_results(columns: dict[str, str], table: dict[str, dict[str, list[float
     print(f"\n{split}: {clips} clips; mean ± standard deviation over seeds\n")
     print(markdown_table(table, columns))
     print()
-    first = next(iter(columns))
-    for row in [row for row in table if row.startswith("JEPA")]:
-        rest = row.partition(", ")[2]
-        verdicts = [
-            f"{gain_verdict(table[row][first], table[f'{other}, {rest}'][first], columns[first])} against {other}"
-            for other in ("random init", "raw input")
-        ]
-        print(f"{row}, {columns[first]}: {', '.join(verdicts)}")
+    for verdict in verdicts(columns, table):
+        print(verdict)
 
 
 def save_picture(study: Study, rows: list[Row], split: str) -> None:
@@ -174,7 +175,7 @@ def check_splits(
             log.warning("%s does not say which scenes it was trained on: not checked against the test splits", path)
         pretraining |= set(scenes or ())
     return {
-        name: check_split(name if name in SPLITS else "original", placed(train), placed(test), pretraining)
+        name: check_split(name if name in KINDS else "original", placed(train), placed(test), pretraining)
         for name, test in tests.items()
     }
 

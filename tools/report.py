@@ -84,6 +84,8 @@ def read_run(folder: Path) -> Run:
     machine = re.search(r"INFO - (torch .+?); seed", logs[-1]) if logs else None
     stages = folder / "stages.json"
     origin = _read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    if not isinstance(origin, dict):
+        raise DataError(f"{folder / 'run.json'}: want what tools/train.py writes; remove it")
     pictures = sorted((folder / "pictures").glob("iter_*.png"))
     return Run(
         folder=folder,
@@ -182,15 +184,11 @@ def held_out_frame(dataset: dict[str, Any], root: str) -> Frame:
 
 def next_commands(run: Run, probes: list[ProbeResult], root: str | None) -> list[str]:
     """What to type next, ready to paste."""
-    last, config = shlex.quote(str(run.folder / "last.pth")), f"configs/{run.config_name}"
+    last = shlex.quote(str(run.folder / "last.pth"))
     data = f" --data {shlex.quote(str(root))}" if root else ""
     commands = []
     if len(run.losses) < (run.planned or 0):
-        folder = shlex.quote(str(run.folder))
-        commands += [
-            "# go on training",
-            f"python tools/train.py {shlex.quote(config)} --work-dir {folder}{data} --resume",
-        ]
+        commands += ["# go on training", resumed(run, data)]
     configs = [_config_in(str(probe.record.get("command", ""))) for probe in probes]
     configs = list(dict.fromkeys(filter(None, configs))) or [run.settings.get("probe_config") or PROBE_CONFIG]
     return [
@@ -202,6 +200,14 @@ def next_commands(run: Run, probes: list[ProbeResult], root: str | None) -> list
         "# all curves, while it trains",
         f"tensorboard --logdir {shlex.quote(str(run.folder))}",
     ]
+
+
+def resumed(run: Run, data: str) -> str:
+    """The run's own command, made to go on; where it is not known, one for a config of that name."""
+    if run.command and "tools/train.py" in run.command:
+        return run.command if "--resume" in run.command.split() else f"{run.command} --resume"
+    config, folder = shlex.quote(f"configs/{run.config_name}"), shlex.quote(str(run.folder))
+    return f"python tools/train.py {config} --work-dir {folder}{data} --resume"
 
 
 def _config_in(command: str) -> str | None:

@@ -53,7 +53,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(argv)
-    cfg = load_config(args.config, args.cfg_options, args.data)
+    cfg = load_config(args.config, args.cfg_options, args.data, kind="training")
     if args.amp:
         use_amp(cfg, torch.cuda.is_available())
     work_dir = args.work_dir or Path("work_dirs") / args.config.stem

@@ -75,7 +75,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a different type for each kind of damage
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); take an earlier one") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not an avjepa checkpoint of format {FORMAT}")
@@ -99,12 +99,14 @@ def resume(runner: Runner, path: Path) -> int:
     try:
         set_model_state_dict(runner.model, checkpoint["model"], options=WHOLE)
         set_optimizer_state_dict(runner.model, optimizer, checkpoint["optimizer"], options=WHOLE)
+        if checkpoint["loss_scaler"] is not None and hasattr(runner.optim_wrapper, "loss_scaler"):
+            runner.optim_wrapper.loss_scaler.load_state_dict(checkpoint["loss_scaler"])
+        for scheduler, state in zip(runner.param_schedulers, checkpoint["schedulers"], strict=True):
+            scheduler.load_state_dict(state)
     except (RuntimeError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: does not fit the model of this config ({first_fault(error)})") from error
-    if checkpoint["loss_scaler"] is not None and hasattr(runner.optim_wrapper, "loss_scaler"):
-        runner.optim_wrapper.loss_scaler.load_state_dict(checkpoint["loss_scaler"])
-    for scheduler, state in zip(runner.param_schedulers, checkpoint["schedulers"], strict=True):
-        scheduler.load_state_dict(state)
+        raise CheckpointError(
+            f"{path}: does not fit the model of this config or its schedule ({first_fault(error)})"
+        ) from error
     torch.set_rng_state(checkpoint["rng_cpu"])
     if torch.cuda.is_available() and len(checkpoint["rng_cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(checkpoint["rng_cuda"])

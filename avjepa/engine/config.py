@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
@@ -11,15 +12,25 @@ from mmengine.optim import AmpOptimWrapper
 from avjepa.errors import ConfigError
 
 DATA_ROOT_VARIABLE = "AVJEPA_NUSCENES"  # for configs that name none
+KINDS = {
+    "training": ("model", "train_data", "monitor", "optim_wrapper", "train_cfg"),
+    "a probe": ("probe", "heads", "train_data", "test_data", "pretrain_config"),
+}
 
 
-def load_config(path: Path, options: dict | None = None, data_root: str | None = None) -> Config:
+def load_config(
+    path: Path,
+    options: dict | None = None,
+    data_root: str | None = None,
+    kind: Literal["training", "a probe"] | None = None,
+) -> Config:
     """Read a pure-Python config, apply ``key=value`` options, and set the data root of every data set in it.
 
-    The data root is, in this order: the argument, the environment variable that the config names, the config's own.
+    The data root is, in this order: the argument, the environment variable that the config names, the config's own. ``kind``
+    is what the config must be for, if it matters.
 
     Raises:
-        ConfigError: no such file, an error in it, or an option whose key does not exist.
+        ConfigError: no such file, an error in it, a config for something else, or an option whose key does not exist.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such config; see configs/")
@@ -27,6 +38,10 @@ def load_config(path: Path, options: dict | None = None, data_root: str | None =
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is Python: anything can be wrong in it
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+    lacking = [name for name in KINDS.get(kind, ()) if name not in cfg]
+    if lacking:
+        where = "configs/probes/" if kind == "a probe" else "configs/"
+        raise ConfigError(f"{path}: no config of {kind} (it has no {', '.join(lacking)}); take one of {where}")
     for key in options or {}:
         _check_key(cfg, key, path)
     cfg.merge_from_dict(options or {})

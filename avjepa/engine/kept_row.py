@@ -59,8 +59,10 @@ def study_of_row(cfg: Config, args: argparse.Namespace) -> tuple[Study, Row]:
             f"{args.row}: not made by {args.config} with {args.checkpoint}, these --cfg-options, this data and this code; "
             "give what tools/probe.py was given, or run it again"
         )
-    if not (study.folder / row.head_file).is_file():
-        raise CheckpointError(f"{study.folder / row.head_file}: the head is missing; run tools/probe.py again")
+    if not study.has_weights(row):
+        raise CheckpointError(
+            f"{study.folder / row.head_file}: the weights of the row are missing; run tools/probe.py again"
+        )
     return study, row
 
 

@@ -26,6 +26,7 @@ def build_study(
     folder: Path,
     features: Path,
     heads: list[str] | None = None,
+    supervised: bool = True,
     label_shares: tuple[float, ...] = (1.0,),
     progress: Callable[[Iterable, str, int], Iterable],
 ) -> Study:
@@ -38,6 +39,7 @@ def build_study(
         folder: of results.
         features: folder of kept embeddings.
         heads: which of the config's heads; None for all.
+        supervised: with the row that is trained from scratch, if the config has one.
         label_shares: shares of the training scenes whose labels heads see.
         progress: as in :class:`Study`.
 
@@ -53,7 +55,7 @@ def build_study(
         tests=build(cfg.test_data),
         sources=encoder_sources(pretrain, checkpoints, seeds),
         heads=chosen_heads(cfg, heads),
-        supervised=build(cfg.get("supervised")),
+        supervised=build(cfg.get("supervised")) if supervised else None,
         label_shares=label_shares,
         folder=folder,
         features=features,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from avjepa.bev.cell_states import cell_states
+from avjepa.bev.cell_states import lidar_cell_states
 from avjepa.conventions import FREE, OCCUPIED, UNOBSERVED
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.resample import Window
@@ -51,7 +51,7 @@ def occupancy_targets(clips: ClipBatch, grid: BEVGrid) -> OccupancyTargets:
     Cells not observed now take the majority of the other keyframes, so that a car that passes later leaves no trace; a
     tie is unknown.
     """
-    states = cell_states(clips.all_in_now(), grid).unflatten(0, clips.shape)  # (B, S, Y, X)
+    states = lidar_cell_states(clips.all_in_now(), grid).unflatten(0, clips.shape)  # (B, S, Y, X)
     now = states[:, clips.num_context - 1]
     observed_now = now != UNOBSERVED
     occupied_votes, free_votes = (states == OCCUPIED).sum(1), (states == FREE).sum(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +131,9 @@ def load_boxes(root: str | Path, version: str | None = None) -> BoxTables:
     """
     build = partial(_build, index=load_index(root, version))
     return kept_arrays(BoxTables, "boxes", LAYOUT, find_tables(root, version), build)
+
+
+boxes_of = cache(load_boxes)  # for callers that ask once a keyframe
 
 
 def points_in_boxes(xyz_m: np.ndarray, dst_T_box: np.ndarray, size_lwh_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

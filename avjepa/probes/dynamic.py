@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from avjepa.errors import ConfigError
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.resample import Window
 from avjepa.probes.colours import entropy_panel, hits_and_misses, returns_panel
@@ -77,6 +78,10 @@ class DynamicProbe(Probe[MovingScan, np.ndarray]):
     columns = COLUMNS
     label_files = ("v1.0-*/*.json", "motion/*/*", "samples/LIDAR_TOP/*", "sweeps/LIDAR_TOP/*")  # whole drives
 
+    def __post_init__(self) -> None:
+        if self.labels not in TRUTHS:
+            raise ValueError(f"unknown labels {self.labels!r}; want {', '.join(TRUTHS)}")
+
     @property
     def outputs(self) -> int:
         """One logit a voxel."""
@@ -96,13 +101,25 @@ class DynamicProbe(Probe[MovingScan, np.ndarray]):
             "later ones too, and no label"
         )
 
+    def items_per_clip(self, dataset: NuScenesClips) -> int:
+        """One.
+
+        Raises:
+            ConfigError: the clips have no past to hold the present against.
+        """
+        if dataset.num_context < 2:
+            raise ConfigError("the dynamic probe wants clips of two context keyframes or more; set context_offsets")
+        return 1
+
     def truth(self, dataset: NuScenesClips, clip: int) -> list[MovingScan]:
         """Labelled returns of the present keyframe.
 
         Raises:
             DataError: there is no table of boxes, no motion labels, or they are damaged.
         """
-        return [read_moving_scan(dataset.root, int(dataset.clips[clip, dataset.num_context - 1]), self.labels)]
+        # Of the clip that is read: another one, where a file of this one is corrupt.
+        keyframe = int(np.flatnonzero(dataset.index.token == dataset[clip].now.token)[0])
+        return [read_moving_scan(dataset.root, dataset.version, keyframe, self.labels)]
 
     def loss(self, logits: torch.Tensor, truths: list[MovingScan], window: Window) -> torch.Tensor:
         """Binary cross-entropy of the returns in the window, moving and static ones weighted equally."""
@@ -215,10 +232,10 @@ class DynamicProbe(Probe[MovingScan, np.ndarray]):
 
 @dataclass(frozen=True)
 class ResidualNormProbe(DynamicProbe):
-    """The residual without a head worth the name: its norm is the score of a cell, and no label is needed for it.
+    """The residual without a head worth the name: its norm is the score of a cell.
 
-    A linear head on this one channel can only shift and scale it, which the threshold, chosen as for any row, undoes. Take
-    a grid of one layer.
+    A linear head on this one channel can only shift and scale it; labels choose the sign and the threshold, and no more. Take a
+    grid of one layer.
     """
 
     view: ResidualView = field(default_factory=lambda: ResidualView(norm_only=True))

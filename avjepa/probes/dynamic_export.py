@@ -31,7 +31,8 @@ NOT_JUDGED, STATIC_CODE, MOVING_CODE = 0, 9, 251  # SemanticKITTI: unlabeled, st
 
 
 def moving_returns(study: Study, row: Row, keyframes: NuScenesClips, clips: Iterable[int]) -> dict[int, np.ndarray]:
-    """What a trained row of a dynamic probe calls moving, (P,) bool by keyframe, of the returns that scans.py keeps.
+    """What a trained row of a dynamic probe calls moving, (P,) bool by keyframe, of the returns that scans.py keeps; without
+    keyframes that have no readable sweep, or that another clip had to stand in for because a file of their own is corrupt.
 
     Args:
         study: of a dynamic probe.
@@ -43,12 +44,12 @@ def moving_returns(study: Study, row: Row, keyframes: NuScenesClips, clips: Iter
         DataError: no LiDAR file of the scene can be read.
     """
     index, present = keyframes.index, keyframes.clips[:, -1]
-    drive = drive_scans(keyframes.root, int(index.scene[present[0]]), sweeps=False)
+    drive = drive_scans(keyframes.root, keyframes.version, int(index.scene[present[0]]), sweeps=False)
     turns = {turn.keyframe: turn for turn in drive.turns}
     moving = {}
     for clip in clips:
         n = int(present[clip])
-        if n in turns:
+        if n in turns and keyframes[clip].now.token == index.token[n]:
             ego_T_map = invert(index.global_T_ego[n]) @ drive.global_T_map
             xyz_ego = transform_points(ego_T_map, turns[n].scan.xyz_map.astype(np.float64)).astype(np.float32)
             (logits,) = study.logits(row, keyframes, clip)
@@ -73,8 +74,8 @@ def write_filtered_drive(
     Raises:
         ConfigError: the folder holds something.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: holds something already; remove it, or choose another folder")
+    check_empty(folder)
+    folder = folder.resolve()  # "." has no name
     turns = [turn for turn in drive.turns if turn.keyframe in moving]
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -91,6 +92,16 @@ def write_filtered_drive(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return num_returns, num_returns - len(static)
+
+
+def check_empty(folder: Path) -> None:
+    """Nothing would be overwritten.
+
+    Raises:
+        ConfigError: the folder holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: holds something already; remove it, or choose another folder")
 
 
 def write_labels(path: Path, turn: DriveScan, moving: np.ndarray) -> None:

@@ -156,21 +156,3 @@ def warped_occupancy(volume: np.ndarray, future_T_src: np.ndarray, grid: BEVGrid
     z, y, x = index_zyx.numpy().T
     future = np.where(inside.numpy(), zyx_from_xyz(volume)[z, y, x], np.uint8(free))
     return np.ascontiguousarray(xyz_from_zyx(future.reshape(grid.shape_zyx)))
-
-
-def accumulated_occupancy(
-    volumes: Sequence[np.ndarray], future_T_frames: np.ndarray, grid: BEVGrid, free: int
-) -> np.ndarray:
-    """Ray casting's counterpart for volumes: whatever any context volume [x, y, z] holds, the newest class first.
-
-    Args:
-        volumes: T volumes in time order, each in its own ego frame.
-        future_T_frames: (T, 4, 4) to the future ego frame.
-        grid: the voxels of all of them.
-        free: class of an empty voxel.
-    """
-    future = np.full(grid.shape_zyx[::-1], free, dtype=np.uint8)
-    for volume, future_T_frame in zip(volumes, future_T_frames, strict=True):
-        moved = warped_occupancy(volume, future_T_frame, grid, free)
-        future = np.where(moved == free, future, moved)
-    return future

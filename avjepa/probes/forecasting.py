@@ -18,7 +18,7 @@ from avjepa.errors import ConfigError
 from avjepa.geometry.occ3d import FREE, OCC3D_GRID, UNKNOWN, xyz_from_zyx, zyx_from_xyz
 from avjepa.geometry.resample import Window, central
 from avjepa.geometry.rigid import invert, transform_points
-from avjepa.probes.boxes import load_boxes
+from avjepa.probes.boxes import boxes_of
 from avjepa.probes.colours import column_entropy_panel, from_above_panel, hits_and_misses
 from avjepa.probes.forecast_baselines import (
     PoseSource,
@@ -37,7 +37,7 @@ from avjepa.probes.occupancy import CLASSES, LABEL_FILES, class_loss, likeliest_
 from avjepa.probes.ray_depth import ray_depths
 from avjepa.probes.task import NEAR_M, Items, Panels, Probe
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
-from avjepa.sensors.sample import Clip
+from avjepa.sensors.sample import Clip, Frame
 
 COLUMNS = {
     "iou_mean": "IoU, mean of 1, 2, 3 s",
@@ -61,6 +61,7 @@ class Past:
     Attributes:
         classes: (Z, Y, X) true occupancy now; FREE where there is no truth.
         clouds: T clouds (P, 3), all returns of the context, each in its own ego frame.
+        now_cloud: (P, 3) returns of the present keyframe's own sweep.
         now_T_frame: (S, 4, 4).
         time_s: (S,) after the present.
         now_lidar: (3,) where the LiDAR stands now, in the present ego frame.
@@ -68,6 +69,7 @@ class Past:
 
     classes: torch.Tensor
     clouds: list[np.ndarray]
+    now_cloud: np.ndarray
     now_T_frame: np.ndarray
     time_s: np.ndarray
     now_lidar: np.ndarray
@@ -131,6 +133,11 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
     outputs = CLASSES * OCC3D_GRID.shape_zyx[0]
     columns = COLUMNS
 
+    def __post_init__(self) -> None:
+        if self.labels not in LABEL_FILES:
+            raise ValueError(f"unknown labels {self.labels!r}; want {', '.join(LABEL_FILES)}")
+        FutureView(self.poses)  # refuses what it does not know
+
     @property
     def label_files(self) -> tuple[str, ...]:
         """Of Occ3D, or the tables of the boxes."""
@@ -145,10 +152,11 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
     def convention(self) -> str:
         """How the metrics are defined."""
         return (
-            "OccWorld's mIoU and IoU: at the moment, no mask, a class that is absent from the truth counts 1; 4D-Occ's CD, NFCD, "
-            f"L1, AbsRel of every {self.ray_step}. return inside the Occ3D grid, beyond which no row forecasts a return, mean over "
-            f"sweeps; trained rows know the future ego poses by: {self.poses}; their input is past sensor data, that of copied "
-            f"occupancy is the TRUE present occupancy; truth: {self.labels}"
+            "OccWorld's mIoU and IoU: at the moment, no mask, a class that is absent from the truth counts 1; 4D-Occ's CD (at the "
+            f"moment), NFCD, L1, AbsRel (up to 3 s, mean over sweeps) of every {self.ray_step}. return inside the Occ3D grid, "
+            "beyond which no row forecasts a return; trained rows know the future ego poses by: "
+            f"{self.poses}; their input is past sensor data, that of copied occupancy is the TRUE present occupancy; truth: "
+            f"{self.labels}"
         )
 
     def items_per_clip(self, dataset: NuScenesClips) -> int:
@@ -179,19 +187,18 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
         past = Past(
             classes=torch.where(present == UNKNOWN, FREE, present),
             clouds=[frame.points_ego[:, :3].numpy() for frame in frames.frames[: frames.num_context]],
+            now_cloud=own_sweep(frames.now),
             now_T_frame=np.stack([now_T_global @ frame.global_T_ego for frame in frames.frames]),
             time_s=np.array([frame.timestamp_us - frames.now.timestamp_us for frame in frames.frames]) * 1e-6,
             now_lidar=frames.now.lidar_origin_ego.double().numpy(),
         )
         truths = []
         for step, frame in enumerate(frames.frames[frames.num_context :]):
-            own = frame.points_ego[:, 4] == 0  # not those of older sweeps
-            xyz = frame.points_ego[own, :3].double().numpy()
             truths.append(
                 ForecastTruth(
                     step=step,
                     classes=self._classes(dataset, frames, frames.num_context + step),
-                    returns=self._scored(xyz),
+                    returns=self._scored(own_sweep(frame)),
                     lidar=frame.lidar_origin_ego.double().numpy(),
                     past=past,
                 )
@@ -255,7 +262,7 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
         if self.labels == "occ3d":
             labels = read_labels(labels_path(dataset.root, frame.scene, frame.token))
         else:
-            labels = lidar_occupancy(Clip(clip.frames, which + 1), load_boxes(dataset.root))
+            labels = lidar_occupancy(Clip(clip.frames, which + 1), boxes_of(dataset.root, dataset.version))
         return torch.from_numpy(np.ascontiguousarray(zyx_from_xyz(labels.semantics)))
 
     def _poses(self, truth: ForecastTruth, source: PoseSource) -> np.ndarray:
@@ -264,12 +271,12 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
         return future_T_frames(past.now_T_frame, past.time_s, len(past.clouds), source)[truth.step]
 
     def _copied(self, truth: ForecastTruth) -> Forecast:
-        return Forecast(truth.past.classes, self._scored(truth.past.clouds[-1]))
+        return Forecast(truth.past.classes, self._scored(truth.past.now_cloud))
 
     def _warped(self, truth: ForecastTruth, source: PoseSource) -> Forecast:
         future_T_now = self._poses(truth, source)[-1]
         classes = warped_occupancy(xyz_from_zyx(truth.past.classes).numpy(), future_T_now, self.grid, FREE)
-        returns = self._scored(warped_cloud(truth.past.clouds[-1], future_T_now))
+        returns = self._scored(warped_cloud(truth.past.now_cloud, future_T_now))
         return Forecast(torch.from_numpy(np.ascontiguousarray(zyx_from_xyz(classes))), returns)
 
     def _cast(self, truth: ForecastTruth, source: PoseSource) -> Forecast:
@@ -307,6 +314,11 @@ class ForecastProbe(Probe[ForecastTruth, Forecast]):
             for xyz in (returns, truth.returns, truth.lidar[None])
         )
         sweeps.add(truth.step, predicted, true, lidar[0])
+
+
+def own_sweep(frame: Frame) -> np.ndarray:
+    """(P, 3) float64 returns of a keyframe's own sweep, not those of older ones, in its ego frame."""
+    return frame.points_ego[frame.points_ego[:, 4] == 0, :3].double().numpy()
 
 
 def _occupancy_metrics(occupancy: OccupancyForecastScore, where: str) -> dict[str, float]:

@@ -11,8 +11,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import metadata
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 import torch
@@ -31,8 +32,19 @@ from avjepa.sensors.sample import ClipBatch
 
 # What embeddings depend on.
 CODE = (
-    *("geometry", "sensors", "bev", "jepa"),
+    *("conventions.py", "geometry", "sensors", "bev", "jepa"),
     *("probes/frozen.py", "probes/residual.py", "probes/baselines.py", "probes/forecast_baselines.py"),
+)
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "spconv-cu120",
+    "spconv-cu126",
+    "transformers",
+    "opencv-python-headless",
+    "shapely",
+    "dufomap",
 )
 
 
@@ -72,6 +84,10 @@ class FutureView:
     """
 
     poses: PoseSource = "true"
+
+    def __post_init__(self) -> None:
+        if self.poses not in get_args(PoseSource):
+            raise ValueError(f"unknown poses {self.poses!r}; want {', '.join(get_args(PoseSource))}")
 
     def embed(self, jepa: BEVJEPA, clips: ClipBatch) -> torch.Tensor:
         """(B * F, C + 1, Y, X)."""
@@ -191,7 +207,13 @@ def clip_fingerprint(dataset: NuScenesClips, clip: int) -> str:
     for n in dataset.clips[clip]:
         for array in (index.token, index.timestamp_us, index.global_T_ego, index.ego_T_lidar, index.pix_T_cam):
             digest.update(np.ascontiguousarray(array[n]).tobytes())
-        for array in (index.ego_T_cam, index.sweep_age_s, index.sweep_ego_T_lidar, index.ego_T_sweep_ego):
+        for array in (
+            index.camera_size_px,
+            index.ego_T_cam,
+            index.sweep_age_s,
+            index.sweep_ego_T_lidar,
+            index.ego_T_sweep_ego,
+        ):
             digest.update(np.ascontiguousarray(array[n]).tobytes())
         names = list(index.camera_file[n, dataset.cameras])
         if dataset.use_lidar:
@@ -214,9 +236,10 @@ def file_stats(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
 
 @cache
 def code_fingerprint(names: tuple[str, ...] = CODE) -> str:
-    """Of files and folders of the package, and of torch: another version may give other numbers."""
+    """Of files and folders of the package, and of the packages it counts on: another version may give other numbers."""
     package = Path(avjepa.__file__).parent
-    digest = hashlib.sha256(torch.__version__.encode())
+    installed = {found.metadata["Name"]: found.version for found in metadata.distributions()}
+    digest = hashlib.sha256(repr([(name, installed.get(name)) for name in PACKAGES]).encode())
     for name in names:
         path = package / name
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,10 @@ class HeadTraining:
     learning_rate: float = 1e-2
     weight_decay: float = 1e-3
     crop_cells: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(HeadKind):
+            raise ValueError(f"unknown head {self.kind!r}; want {', '.join(get_args(HeadKind))}")
 
 
 class DenseHead(nn.Module):
@@ -131,7 +135,7 @@ class AttentiveTrunk(nn.Module):
 def new_head(kind: HeadKind, outputs: int, src: BEVGrid, dst: BEVGrid, features: Features, seed: int) -> DenseHead:
     """A head that standardises by the moments of up to MOMENT_ITEMS items, spread evenly."""
     torch.manual_seed(seed)  # initialisation of the head; the only use of the global generator
-    step = max(1, len(features) // MOMENT_ITEMS)
+    step = -(-len(features) // MOMENT_ITEMS)
     std, mean = torch.std_mean(features[list(range(0, len(features), step))], (0, 2, 3))
     return DenseHead(kind, outputs, src, dst, mean, std.clamp(min=1e-4))
 

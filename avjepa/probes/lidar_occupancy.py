@@ -12,7 +12,7 @@ from avjepa.geometry.camera import in_image, project
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.occ3d import CLASS_NAMES, FREE, OCC3D_GRID, UNKNOWN, xyz_from_zyx
 from avjepa.geometry.rigid import invert, transform_points
-from avjepa.probes.boxes import BoxTables, box_of_points
+from avjepa.probes.boxes import BoxTables, KeyframeBoxes, box_of_points
 from avjepa.probes.moving_labels import moving_boxes
 from avjepa.probes.occ3d_files import Occ3DLabels
 from avjepa.sensors.sample import Clip, Frame
@@ -39,12 +39,12 @@ def lidar_occupancy(clip: Clip, boxes: BoxTables) -> Occ3DLabels:
     """Truth of the present keyframe in its ego frame.
 
     Occupied: voxels with a return of any keyframe; things that move count at the present only. Free: voxels that a ray crosses
-    and that hold no return. The LiDAR mask is what the present keyframe's rays cross or hit; the camera mask is the part of it
-    that lies in a present image, whatever stands before it.
+    and that hold no return; inside a thing that moves now, rays of the present alone. The LiDAR mask is what the present
+    keyframe's rays cross or hit; the camera mask is the part of it that lies in a present image, whatever stands before it.
     """
     votes = torch.zeros(FREE, *OCC3D_GRID.shape_zyx, dtype=torch.int32)
     crossed = torch.zeros(OCC3D_GRID.shape_zyx, dtype=torch.bool)
-    observed_now = crossed
+    observed_now = crossed_now = crossed
     now_T_global = invert(clip.now.global_T_ego)
     for frame in clip.frames:
         is_now = frame is clip.now
@@ -58,8 +58,9 @@ def lidar_occupancy(clip: Clip, boxes: BoxTables) -> Occ3DLabels:
         if is_now:
             now_votes = torch.zeros_like(votes)
             add_votes(now_votes, xyz, classes, torch.ones_like(moves))
-            observed_now = free | (now_votes.sum(0) > 0)
+            observed_now, crossed_now = free | (now_votes.sum(0) > 0), free
     occupied = votes.sum(0) > 0
+    crossed = crossed_now | (crossed & ~inside_movers(boxes.at(clip.now.token), crossed & ~crossed_now))
     known = torch.where(occupied, votes.argmax(0), torch.where(crossed, FREE, UNKNOWN)).to(torch.uint8)
     return Occ3DLabels(
         semantics=np.ascontiguousarray(xyz_from_zyx(known).numpy()),
@@ -75,6 +76,15 @@ def classes_of_points(frame: Frame, boxes: BoxTables) -> tuple[torch.Tensor, tor
     class_of_box = np.array([class_of_category(name) for name in found.category] + [OTHERS])
     moves = np.append(moving_boxes(found), False)
     return torch.from_numpy(class_of_box[holder]), torch.from_numpy(moves[holder])
+
+
+def inside_movers(boxes: KeyframeBoxes, asked: torch.Tensor) -> torch.Tensor:
+    """The voxels (Z, Y, X), bool, of ``asked`` whose centre lies in a box that moves."""
+    moves = moving_boxes(boxes)
+    holder = box_of_points(OCC3D_GRID.voxel_centres()[asked].numpy(), boxes.ego_T_box[moves], boxes.size_lwh_m[moves])
+    inside = torch.zeros_like(asked)
+    inside[asked] = torch.from_numpy(holder >= 0)
+    return inside
 
 
 def class_of_category(category: str) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from avjepa.bev.cell_states import cell_states
+from avjepa.bev.cell_states import lidar_cell_states
 from avjepa.conventions import UNOBSERVED
 from avjepa.errors import DataError
 from avjepa.geometry.resample import Window
@@ -93,7 +93,7 @@ class MapProbe(Probe[MapTruth, torch.Tensor]):
         """
         frames = dataset[clip]
         city = city_of(dataset, frames.now.scene)
-        observed = (cell_states(collate_clips([frames]).context_in_now(), self.grid) != UNOBSERVED).any(0)
+        observed = (lidar_cell_states(collate_clips([frames]).context_in_now(), self.grid) != UNOBSERVED).any(0)
         classes = self._labels(cached_map(dataset.root, city), frames.now.global_T_ego, city)
         return [MapTruth(classes, ~observed, frames.now.global_T_ego, dataset.root, city)]
 
@@ -112,7 +112,7 @@ class MapProbe(Probe[MapTruth, torch.Tensor]):
         """The prior map, where there is one; the mean map; the map of the nearest training pose."""
         if all(cached_prior_map(truth.root, truth.city) is not None for truth in test.truths()):
             yield "prior map, copied", lambda: map(self._prior, test.truths())
-        yield "mean map", lambda: repeat(self._mean(train), len(test))
+        yield "mean map", lambda: repeat(mean_map(truth.classes for truth in train.truths()), len(test))
         yield "map of the nearest training pose", lambda: self._nearest(train, test)
 
     def evaluate(self, pairs: Iterable[tuple[torch.Tensor, MapTruth]], threshold: float) -> dict[str, float]:
@@ -157,16 +157,20 @@ class MapProbe(Probe[MapTruth, torch.Tensor]):
             )
         return found.labels(global_T_ego, self.grid)[[found.classes.index(name) for name in self.classes]]
 
-    def _mean(self, train: Items) -> torch.Tensor:
-        return mean_map(truth.classes for truth in train.truths())
-
     def _prior(self, truth: MapTruth) -> torch.Tensor:
         return self._labels(cached_prior_map(truth.root, truth.city), truth.global_T_ego, truth.city).float()
 
     def _nearest(self, train: Items, test: Items) -> Iterator[torch.Tensor]:
-        poses = np.stack([truth.global_T_ego for truth in train.truths()])
-        cities = [truth.city for truth in train.truths()]
-        nearest = NearestPoseMap(poses, cities, lambda i: train.truth(i).classes, self._mean(train), self.grid)
+        poses, cities = [], []
+
+        def classes() -> Iterator[torch.Tensor]:  # one pass for all three: truths of many clips are not kept
+            for truth in train.truths():
+                poses.append(truth.global_T_ego)
+                cities.append(truth.city)
+                yield truth.classes
+
+        mean = mean_map(classes())
+        nearest = NearestPoseMap(np.stack(poses), cities, lambda i: train.truth(i).classes, mean, self.grid)
         return (nearest(truth.global_T_ego, truth.city)[0] for truth in test.truths())
 
 

@@ -48,11 +48,6 @@ class VectorMap:
 
     classes = MAP_CLASSES
 
-    @property
-    def absent(self) -> tuple[str, ...]:
-        """Classes of which this location has not a single element."""
-        return tuple(name for name in self.classes if not len(self.dividers if name == DIVIDER else self.areas[name]))
-
     def labels(self, global_T_ego: np.ndarray, grid: BEVGrid = MAP_GRID) -> torch.Tensor:
         """(C, Y, X) bool in the ego frame, in the order of ``classes``; ``global_T_ego`` (4, 4) by its planar part.
 
@@ -83,7 +78,6 @@ class DrivableMask:
     columns: int
 
     classes = (MAP_CLASSES[0],)
-    absent = ()
 
     def labels(self, global_T_ego: np.ndarray, grid: BEVGrid = MAP_GRID) -> torch.Tensor:
         """(1, Y, X) bool in the ego frame: the mask at each cell's centre, False outside the picture.

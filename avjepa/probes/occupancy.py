@@ -20,7 +20,7 @@ from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.occ3d import CLASS_NAMES, FREE, OCC3D_GRID, UNKNOWN, xyz_from_zyx, zyx_from_xyz
 from avjepa.geometry.resample import Window, central
 from avjepa.geometry.rigid import invert, transform_points
-from avjepa.probes.boxes import load_boxes
+from avjepa.probes.boxes import boxes_of
 from avjepa.probes.colours import column_entropy_panel, from_above_panel, hits_and_misses
 from avjepa.probes.frozen import PresentView
 from avjepa.probes.lidar_occupancy import lidar_occupancy
@@ -88,6 +88,10 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
     view = PresentView()
     columns = COLUMNS
 
+    def __post_init__(self) -> None:
+        if self.labels not in LABEL_FILES:
+            raise ValueError(f"unknown labels {self.labels!r}; want {', '.join(LABEL_FILES)}")
+
     @property
     def label_files(self) -> tuple[str, ...]:
         """Of Occ3D, or the tables of the boxes."""
@@ -99,7 +103,7 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
         return (
             f"Occ3D grid; truth and masks: {TRUTHS[self.labels]}; mIoU over 17 classes of one confusion matrix over the "
             "split, nan classes left out; IoU of occupied against free; visible: observed by LiDAR or camera; RayIoU of "
-            "SparseOcc, mean of 1, 2, 4 m; trained on "
+            "SparseOcc, mean of 1, 2, 4 m, of rays that meet something before a voxel without truth; trained on "
             f"{'camera-observed voxels' if self.train_mask == 'camera' else 'all voxels'}; the record also holds the "
             "conventions of SparseOcc, OccNeRF, SelfOcc and OccWorld; beyond the model's grid a head's answer is one for all cells"
         )
@@ -114,7 +118,7 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
         if self.labels == "occ3d":
             labels = read_labels(labels_path(dataset.root, frames.now.scene, frames.now.token))
         else:
-            labels = lidar_occupancy(frames, load_boxes(dataset.root))
+            labels = lidar_occupancy(frames, boxes_of(dataset.root, dataset.version))
         return [
             OccupancyTruth(
                 labels=labels,
@@ -153,8 +157,7 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
             confusion.add(*volumes)
             near.add(*(volume[x_y] for volume in volumes))
             if self.with_rays:
-                known = np.where(labels.semantics == UNKNOWN, FREE, labels.semantics)
-                rays.add(predicted, known, truth.ray_origins)
+                rays.add(predicted, labels.semantics, truth.ray_origins)
         metrics = {}
         for convention in CONVENTIONS:
             scores = confusion.scores(convention)
@@ -162,6 +165,7 @@ class OccupancyProbe(Probe[OccupancyTruth, torch.Tensor]):
         metrics |= {"miou_near": near.scores("occ3d").miou}
         metrics |= {f"iou_near_{stratum}": near.scores(stratum).geometric_iou for stratum in ("visible", "occluded")}
         metrics |= {f"iou_of_{name}": value for name, value in confusion.scores("occ3d").iou.items()}
+        metrics |= {"frames": confusion.frames}
         return metrics | {"rayiou": rays.scores().rayiou if self.with_rays else float("nan")}
 
     def truth_panels(self, truth: OccupancyTruth) -> Panels:

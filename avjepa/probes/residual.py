@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from avjepa.bev.cell_states import cell_states
+from avjepa.bev.cell_states import lidar_cell_states
 from avjepa.conventions import OCCUPIED, UNOBSERVED
 from avjepa.geometry.grid import BEVGrid
 from avjepa.jepa.model import BEVJEPA, normalise_each
@@ -74,4 +74,4 @@ def occupancy_change(states: torch.Tensor) -> torch.Tensor:
 
 def _states(clips: ClipBatch, grid: BEVGrid) -> torch.Tensor:
     """Cell states (B, T, Y, X) of the context in the present ego frame."""
-    return cell_states(clips.context_in_now(), grid).unflatten(0, (clips.shape[0], -1))
+    return lidar_cell_states(clips.context_in_now(), grid).unflatten(0, (clips.shape[0], -1))

@@ -15,7 +15,7 @@ import json
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from sklearn.neighbors import KDTree
@@ -24,12 +24,7 @@ from avjepa.errors import ConfigError
 
 Kind = Literal["original", "near", "far"]
 
-# Split names of a root (its splits.json, or nuScenes's official ones): what is trained on, what is evaluated.
-SPLITS: dict[Kind, tuple[str, str]] = {
-    "original": ("train", "val"),
-    "near": ("train", "val_near"),
-    "far": ("train", "val_far"),
-}
+KINDS: tuple[Kind, ...] = get_args(Kind)
 OVERLAP_RADIUS_M = 5.0
 MOST_OVERLAP = 0.05
 
@@ -113,8 +108,8 @@ def check_split(
         ConfigError: an evaluation scene was trained or pretrained on (whose scores are then worthless: MapTracker issue 24),
             a far split shares a town with training, or a near one evaluates a town without training frames.
     """
-    if kind not in SPLITS:
-        raise ConfigError(f"unknown split {kind!r}; want one of {', '.join(SPLITS)}")
+    if kind not in KINDS:
+        raise ConfigError(f"unknown split {kind!r}; want one of {', '.join(KINDS)}")
     train_scenes, eval_scenes, pretraining = (
         set(map(str, names)) for names in (train.scene, evaluation.scene, pretraining_scenes)
     )

@@ -12,13 +12,14 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from avjepa.errors import CheckpointError
 from avjepa.files import replacing, write_json
 from avjepa.geometry.resample import Window
 from avjepa.probes.frozen import CODE, Source, code_fingerprint, embed_clips
@@ -88,6 +89,7 @@ class Study:
     folder: Path
     features: Path
     progress: Callable[[Iterable, str, int], Iterable]
+    _opened: dict[str, tuple[Source, DenseHead]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def rows(self) -> Iterator[Row]:
         """Every row, the untrained ones first; those that were done before are read."""
@@ -135,7 +137,7 @@ class Study:
         training = self.heads[head_name]
         path = self._trained_file(name, head_name, seed, train, tests, share)
         row = read_row(path)
-        if row is not None:
+        if row is not None and self.has_weights(row):
             return row
         features = self.embed(source, train, "training clips")
         head = new_head(training.kind, self.probe.outputs, source.grid, self.probe.grid, features, seed)
@@ -151,7 +153,7 @@ class Study:
         start, training = self.sources[RANDOM_INIT][seed], self.supervised
         path = self._trained_file(SUPERVISED, training.head, seed, train, tests, share)
         row = read_row(path)
-        if row is not None:
+        if row is not None and self.has_weights(row):
             return row
         jepa = copy.deepcopy(start.jepa)
         features = self.embed(start, train, "training clips")
@@ -180,15 +182,31 @@ class Study:
 
     @torch.inference_mode()
     def logits(self, row: Row, dataset: NuScenesClips, clip: int) -> torch.Tensor:
-        """What a trained row said of a clip, (items, K, Y, X)."""
-        state = torch.load(self.folder / row.head_file, weights_only=True)
+        """What a trained row says of a clip, (items, K, Y, X).
+
+        Raises:
+            CheckpointError: its weights are damaged.
+        """
+        if row.head_file not in self._opened:
+            self._opened.clear()  # of one row at a time
+            self._opened[row.head_file] = self._open(row)
+        source, head = self._opened[row.head_file]
+        items = Items(self.probe, dataset, [clip])
+        features = embed_clips(source, self.probe.view, dataset, [clip], items.per_clip, self.features)
+        return head(features[list(range(len(items)))])
+
+    def has_weights(self, row: Row) -> bool:
+        """The files of a trained row's weights are there."""
+        return all((self.folder / file).is_file() for file in weight_files(row))
+
+    def _open(self, row: Row) -> tuple[Source, DenseHead]:
+        """Where a trained row's features come from, and its head."""
+        state = read_weights(self.folder / row.head_file)
         source, kind = self._source_of(row)
         moments = state["mean"][:, 0, 0], state["std"][:, 0, 0]
         head = DenseHead(kind, self.probe.outputs, source.grid, self.probe.grid, *moments)
         head.load_state_dict(state)
-        items = Items(self.probe, dataset, [clip])
-        features = embed_clips(source, self.probe.view, dataset, [clip], items.per_clip, self.features)
-        return head.eval()(features[list(range(len(items)))])
+        return source, head.eval()
 
     def _source_of(self, row: Row) -> tuple[Source, HeadKind]:
         """Where a trained row's features come from, and the kind of its head."""
@@ -196,8 +214,7 @@ class Study:
             return self.sources[row.name][row.seed], self.heads[row.head].kind
         start = self.sources[RANDOM_INIT][row.seed]
         jepa = copy.deepcopy(start.jepa)
-        file = (self.folder / row.head_file).with_suffix(ENCODER_SUFFIX)
-        jepa.load_state_dict(torch.load(file, weights_only=True))
+        jepa.load_state_dict(read_weights(self.folder / weight_files(row)[1]))
         return Source.of_model(SUPERVISED, jepa, start.fingerprint), self.supervised.head
 
     @torch.inference_mode()
@@ -258,6 +275,24 @@ def save_weights(path: Path, module: nn.Module) -> None:
     """Write a state dict."""
     with replacing(path) as temporary:
         torch.save(module.state_dict(), temporary)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """A state dict.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        return torch.load(path, weights_only=True)
+    except Exception as error:  # torch raises a different type for each kind of damage
+        raise CheckpointError(f"{path}: damaged; remove it and run tools/probe.py again") from error
+
+
+def weight_files(row: Row) -> list[str]:
+    """Of a trained row, relative to the study's folder: of its head, and of its encoder if that was trained with it."""
+    encoder = [str(Path(row.head_file).with_suffix(ENCODER_SUFFIX))] if row.name == SUPERVISED else []
+    return [row.head_file, *encoder]
 
 
 def keep_row(path: Path, row: Row) -> None:

@@ -40,11 +40,6 @@ class VisibilityCheck:
             raise ValueError(f"want pixels of a positive size and at least one scan, got {self}")
 
 
-def all_static(scans: Sequence[Scan]) -> list[np.ndarray]:
-    """The answer that nothing moves, (P,) bool of each scan: what any method must beat."""
-    return [np.zeros(len(scan.xyz_map), dtype=bool) for scan in scans]
-
-
 def seen_through(xyz_map: np.ndarray, scans: Sequence[Scan], check: VisibilityCheck) -> np.ndarray:
     """(P,) bool: enough of the scans see through the point.
 

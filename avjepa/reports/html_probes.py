@@ -15,9 +15,7 @@ from typing import Any
 
 from avjepa.probes.splits import MOST_OVERLAP, OVERLAP_RADIUS_M
 from avjepa.reports.html_parts import folded, image_tag, in_digits, missing
-from avjepa.reports.tables import gain_verdict, lower_is_better, mean_and_spread
-
-Table = Mapping[str, Mapping[str, Sequence[float]]]  # table[row][metric] = values over seeds
+from avjepa.reports.tables import Table, lower_is_better, metric_of, rivals, verdicts
 
 # Title and question by task, in the order of the page; other tasks follow, without a question.
 TASKS = {
@@ -45,7 +43,6 @@ TASKS = {
         "Which LiDAR points lie on something that moves? Without those points, what is left is a map of what stands still.",
     ),
 }
-UNTOUCHED = ("random init", "raw input")  # rows that pretraining did not touch; JEPA is held against them
 NAMED_SCENES = 8
 
 
@@ -102,9 +99,9 @@ def probe_card(probe: ProbeResult) -> tuple[float, str] | None:
         return None
     row = min(jepa, key=lambda title: title.count(","))  # trained on all labels: fewer add their share to the title
     metric, column = next(iter(probe.columns.items()))
-    others = {name: _mean_and_spread(table[other], metric) for name, other in _rivals(row, table).items()}
+    others = {name: metric_of(table[other], metric) for name, other in rivals(row, table).items()}
     words = [f"{probe.title}, {split}: {column}, {row}", *(f"{name} {in_digits(m)}" for name, (m, _) in others.items())]
-    return _mean_and_spread(table[row], metric)[0], "; ".join(words)
+    return metric_of(table[row], metric)[0], "; ".join(words)
 
 
 def _task(probe: ProbeResult) -> str:
@@ -120,7 +117,7 @@ def _task(probe: ProbeResult) -> str:
 
 def _split(probe: ProbeResult, split: str) -> str:
     table = probe.tables[split]
-    verdicts = "".join(f"<li>{escape(words)}</li>" for words in _verdicts(probe.columns, table))
+    said = "".join(f"<li>{escape(words)}</li>" for words in verdicts(probe.columns, table))
     if split in probe.pictures:
         image = image_tag(probe.pictures[split].read_bytes(), "truth, answers, errors and uncertainty")
         picture = (
@@ -131,7 +128,7 @@ def _split(probe: ProbeResult, split: str) -> str:
         picture = missing(f"No {split}.png beside the record")
     return (
         f"<h4>{escape(split.replace('_', ' '))}</h4>{_scenes(probe.splits.get(split, {}))}{_table(probe.columns, table)}"
-        + (f"<ul>{verdicts}</ul>" if verdicts else "")
+        + (f"<ul>{said}</ul>" if said else "")
         + picture
     )
 
@@ -165,7 +162,7 @@ def _table(columns: Mapping[str, str], table: Table) -> str:
     for row, values in table.items():
         cells = ""
         for metric in columns:
-            mean, spread = _mean_and_spread(values, metric)
+            mean, spread = metric_of(values, metric)
             mark = ' class="best"' if mean == best[metric] else ""
             several = f" ± {in_digits(spread)}" if len(values.get(metric, ())) > 1 and math.isfinite(mean) else ""
             cells += f"<td{mark}>{in_digits(mean)}{several}</td>"
@@ -174,36 +171,6 @@ def _table(columns: Mapping[str, str], table: Table) -> str:
 
 
 def _best(table: Table, metric: str, lower: bool) -> float | None:
-    means = [_mean_and_spread(values, metric)[0] for values in table.values()]
+    means = [metric_of(values, metric)[0] for values in table.values()]
     means = [mean for mean in means if math.isfinite(mean)]
     return (min if lower else max)(means, default=None)
-
-
-def _verdicts(columns: Mapping[str, str], table: Table) -> list[str]:
-    """For every JEPA row, in words, whether it gains on the same head without pretraining, by the first metric."""
-    metric, column = next(iter(columns.items()))
-    lines = []
-    for row in [row for row in table if row.startswith("JEPA")]:
-        ours, words = table[row].get(metric, ()), []
-        for name, rival in _rivals(row, table).items():
-            theirs = table[rival].get(metric, ())
-            if all(math.isfinite(_mean_and_spread(table[r], metric)[0]) for r in (row, rival)):
-                verdict = gain_verdict(ours, theirs, column)
-                words.append(f"{verdict} against {name}")
-        if words:
-            lines.append(
-                f"{row}, {column}: {', '.join(words)}" + ("" if len(ours) > 1 else " (one seed: spread not known)")
-            )
-    return lines
-
-
-def _rivals(row: str, table: Table) -> dict[str, str]:
-    """By name, the rows with the head and labels of a JEPA row that pretraining did not touch."""
-    rest = row.partition(", ")[2]
-    return {name: f"{name}, {rest}" for name in UNTOUCHED if f"{name}, {rest}" in table}
-
-
-def _mean_and_spread(row: Mapping[str, Sequence[float]], metric: str) -> tuple[float, float]:
-    """Over seeds; nan where the metric is not defined for every one of them."""
-    values = row.get(metric)
-    return mean_and_spread(values) if values else (math.nan, math.nan)

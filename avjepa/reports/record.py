@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def write_record(
 def origin() -> dict[str, Any]:
     """What is running: command, version, commit, hardware."""
     return {
-        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "avjepa": avjepa.__version__,
         "commit": _commit(),
         "hardware": {

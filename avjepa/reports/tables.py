@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+Table = Mapping[str, Mapping[str, Sequence[float]]]  # table[row][metric] = values over seeds
+UNTOUCHED = ("random init", "raw input")  # rows that pretraining did not touch; JEPA is held against them
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
@@ -40,3 +44,33 @@ def gain_verdict(ours: Sequence[float], theirs: Sequence[float], column: str) ->
     if not abs(difference) > max(spread, other_spread):
         return "no difference"
     return "gain" if (difference < 0) == lower_is_better(column) else "loss"
+
+
+def verdicts(columns: Mapping[str, str], table: Table) -> list[str]:
+    """For every JEPA row, in words, whether it gains on the same head without pretraining, by the first metric."""
+    metric, column = next(iter(columns.items()))
+    lines = []
+    for row in [row for row in table if row.startswith("JEPA")]:
+        ours, words = table[row].get(metric, ()), []
+        for name, rival in rivals(row, table).items():
+            theirs = table[rival].get(metric, ())
+            if all(math.isfinite(metric_of(table[r], metric)[0]) for r in (row, rival)):
+                verdict = gain_verdict(ours, theirs, column)
+                words.append(f"{verdict} against {name}")
+        if words:
+            lines.append(
+                f"{row}, {column}: {', '.join(words)}" + ("" if len(ours) > 1 else " (one seed: spread not known)")
+            )
+    return lines
+
+
+def rivals(row: str, table: Table) -> dict[str, str]:
+    """By name, the rows with the head and labels of a JEPA row that pretraining did not touch."""
+    rest = row.partition(", ")[2]
+    return {name: f"{name}, {rest}" for name in UNTOUCHED if f"{name}, {rest}" in table}
+
+
+def metric_of(row: Mapping[str, Sequence[float]], metric: str) -> tuple[float, float]:
+    """Over seeds; nan where the metric is not defined for every one of them."""
+    values = row.get(metric)
+    return mean_and_spread(values) if values else (math.nan, math.nan)

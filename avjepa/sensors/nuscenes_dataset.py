@@ -119,6 +119,7 @@ class NuScenesClips(Dataset[Clip]):
         if clip_stride < 1:
             raise ValueError(f"clip_stride must be at least 1, got {clip_stride}")
         self.root = Path(root).expanduser()
+        self.version = version
         self.index = load_index(self.root, version)
         self.num_context = len(context_offsets)
         self.image_size = tuple(image_size)

@@ -1,8 +1,9 @@
-"""BEV occupancy of seen and hidden cells, from LiDAR rays: fitted on one set of scenes, tested in another city. No labels."""
+"""BEV occupancy of seen and hidden cells, from LiDAR rays: fitted on mini_train, tested on mini_val. No labels."""
 
 from avjepa.geometry.grid import BEVGrid
 from avjepa.probes.bev_occupancy import BEVOccupancyProbe
 from avjepa.probes.heads import HeadTraining
+from avjepa.probes.supervised import SupervisedTraining
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
 pretrain_config = "../bev_jepa_nuscenes_tiny.py"  # relative to this file: the architecture of the checkpoints
@@ -18,6 +19,7 @@ clips = dict(
     num_sweeps=1,
     clip_stride=1,
 )
+# Of the two-scene extract that is scene-0523 in Boston against scene-0916 in Singapore; v1.0-mini has both cities on both sides.
 train_data = dict(dataset=dict(**clips, scenes=("mini_train", "scene-0523")))
 test_data = dict(original=dict(**clips, scenes=("mini_val",)))
 
@@ -31,3 +33,4 @@ heads = dict(
     conv=dict(type=HeadTraining, kind="conv", steps=300, batch_size=8, learning_rate=3e-3),
     attentive=dict(type=HeadTraining, kind="attentive", steps=300, batch_size=8, learning_rate=3e-3),
 )
+supervised = dict(type=SupervisedTraining, head="conv", steps=200, batch_size=2)  # with --supervised

@@ -1,9 +1,10 @@
-"""Dynamic filtering on nuScenes, moving things by the attributes of their boxes: fitted in one city, tested in another."""
+"""Dynamic filtering on nuScenes, moving things by the attributes of their boxes: fitted on mini_train, tested on mini_val."""
 
 from mmengine.config import read_base
 
 from avjepa.probes.dynamic import DynamicProbe
 from avjepa.probes.heads import HeadTraining
+from avjepa.probes.supervised import SupervisedTraining
 
 with read_base():
     from .bev_occupancy import *
@@ -17,3 +18,4 @@ heads = dict(
     conv=dict(type=HeadTraining, kind="conv", steps=100, batch_size=8, learning_rate=3e-3),
     attentive=dict(type=HeadTraining, kind="attentive", steps=100, batch_size=8, learning_rate=3e-3),
 )
+supervised = dict(type=SupervisedTraining, head="conv", steps=200, batch_size=2)  # with --supervised

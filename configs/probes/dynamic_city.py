@@ -6,7 +6,7 @@ from avjepa.probes.dynamic import DynamicProbe
 
 with read_base():
     from .bev_occupancy_city import *
-    from .dynamic import heads, voxels
+    from .dynamic import heads, supervised, voxels
 
 for split in (train_data["dataset"], test_data["near"], test_data["far"]):
     split.update(future_offsets=())  # the probe asks about the present alone

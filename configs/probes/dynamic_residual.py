@@ -10,3 +10,4 @@ with read_base():
 probe["grid"].update(cell_z_m=6.0)  # one layer
 probe.update(type=ResidualNormProbe, whole_drive_rows=False)
 heads = dict(linear=heads["linear"])
+supervised = None

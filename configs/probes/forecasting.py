@@ -1,4 +1,4 @@
-"""Occupancy and sweeps 0.5 to 3 s ahead on nuScenes without Occ3D files: fitted in one city, tested in another."""
+"""Occupancy and sweeps 0.5 to 3 s ahead on nuScenes without Occ3D files: fitted on mini_train, tested on mini_val."""
 
 from mmengine.config import read_base
 
@@ -6,7 +6,7 @@ from avjepa.probes.forecasting import ForecastProbe
 
 with read_base():
     from .bev_occupancy import *
-    from .occupancy import heads
+    from .occupancy import heads, supervised
 
 for split in (train_data["dataset"], test_data["original"]):
     split.update(clip_stride=4)  # truth from LiDAR rays takes seconds a clip

@@ -6,6 +6,6 @@ from avjepa.probes.forecasting import ForecastProbe
 
 with read_base():
     from .bev_occupancy_city import *
-    from .occupancy import heads
+    from .occupancy import heads, supervised
 
 probe = dict(type=ForecastProbe, labels="occ3d", poses="true", ray_step=8)

@@ -6,6 +6,6 @@ from avjepa.probes.map_completion import MapProbe
 
 with read_base():
     from .bev_occupancy_city import *
-    from .map import heads
+    from .map import heads, supervised
 
 probe = dict(type=MapProbe)

@@ -2,6 +2,7 @@
 
 from avjepa.probes.heads import HeadTraining
 from avjepa.probes.occupancy import OccupancyProbe
+from avjepa.probes.supervised import SupervisedTraining
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
 pretrain_config = "../bev_jepa_nuscenes.py"  # relative to this file: the architecture of the checkpoints
@@ -25,3 +26,4 @@ heads = dict(
     conv=dict(type=HeadTraining, kind="conv", steps=200, batch_size=4, learning_rate=5e-3, crop_cells=80),
     attentive=dict(type=HeadTraining, kind="attentive", steps=200, batch_size=4, learning_rate=5e-3, crop_cells=80),
 )
+supervised = dict(type=SupervisedTraining, head="conv", steps=200, batch_size=2, crop_cells=80)  # with --supervised

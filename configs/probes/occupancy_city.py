@@ -6,6 +6,6 @@ from avjepa.probes.occupancy import OccupancyProbe
 
 with read_base():
     from .bev_occupancy_city import *
-    from .occupancy import heads
+    from .occupancy import heads, supervised
 
 probe = dict(type=OccupancyProbe, train_mask="camera", with_rays=True)

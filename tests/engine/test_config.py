@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -100,5 +101,19 @@ def scene_names(scenes: Iterable[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["bev_jepa_nuscenes", "bev_jepa_nuscenes_tiny", "bev_jepa_city"])
-def test_the_named_probe_config_exists(name):
-    assert (CONFIGS.parent / load_config(CONFIGS / f"{name}.py").probe_config).is_file()
+def test_the_named_probe_config_is_of_this_model(name):
+    config = CONFIGS / f"{name}.py"
+    probe_config = CONFIGS.parent / load_config(config).probe_config
+    assert (probe_config.parent / load_config(probe_config).pretrain_config).resolve() == config.resolve()
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "complaint"),
+    [
+        (TINY, "a probe", "bev_jepa_nuscenes_tiny.py: no config of a probe (it has no probe, heads, test_data, "),
+        (CONFIGS / "probes" / "map.py", "training", "map.py: no config of training (it has no model, monitor, "),
+    ],
+)
+def test_a_config_of_another_kind_is_refused(config, kind, complaint):
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        load_config(config, kind=kind)

@@ -187,7 +187,7 @@ def test_a_lost_head_and_another_task_are_told(made, tmp_path):
     shutil.copytree(study.folder, copied)
     row = copied / "rows" / study.file_of(rows["JEPA"]).name
     row.with_suffix(".pth").unlink()
-    with pytest.raises(CheckpointError, match=r"JEPA.*\.pth: the head is missing"):
+    with pytest.raises(CheckpointError, match=r"JEPA.*\.pth: the weights of the row are missing"):
         export_occupancy.main(arguments(made, tmp_path / "out", str(row)))
     other = CONFIG.replace(
         "probes.occupancy import OccupancyProbe", "probes.map_completion import MapProbe as OccupancyProbe"

@@ -163,7 +163,7 @@ def test_mistakes_are_one_line_and_write_nothing(made, tmp_path, capsys):
         r"all_static.*: not a trained row": arguments(made, out, next(study.folder.glob("rows/all_static*.json"))),
         r"0123456789ab\.json: not made by": arguments(made, out, foreign),
         r"not made by .* with .*other\.pth": arguments(made, out, checkpoint="other.pth"),
-        "the head is missing": arguments(made, out, lost),
+        "the weights of the row are missing": arguments(made, out, lost),
         "BEVOccupancyProbe filters nothing": other_task,
         "scene-9999": unknown,
     }

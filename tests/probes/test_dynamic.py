@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from avjepa.errors import DataError
+from avjepa.errors import ConfigError, DataError
 from avjepa.geometry.grid import BEVGrid
 from avjepa.probes import dynamic, moving_scans
 from avjepa.probes.dufomap_baseline import DufomapSettings
@@ -33,7 +33,7 @@ def scan_of(xyz: list, labels: list[int], thing: list[int] | None = None, scene:
     points = np.array(xyz, dtype=np.float32).reshape(-1, 3)
     things = np.array(thing if thing is not None else [-1] * len(points), dtype=np.int64)
     return MovingScan(
-        Path(), scene, 0, points, points, np.array(labels, dtype=np.int8), things, np.array(["car", "bus"])
+        Path(), None, scene, 0, points, points, np.array(labels, dtype=np.int8), things, np.array(["car", "bus"])
     )
 
 
@@ -48,7 +48,7 @@ def root(tmp_path_factory):
 
 
 def clips_of(root) -> NuScenesClips:
-    return NuScenesClips(root, (SCENES[0],), (-1, 0), (), (16, 16), cameras=())
+    return NuScenesClips(root, (SCENES[0],), (-1, 0), (), (16, 16), max_bad_share=1.0, cameras=())
 
 
 # ------------------------------------------------------------------------------------------------------ logits to scores
@@ -138,7 +138,7 @@ def test_tuning_takes_the_lowest_of_nearly_equal_thresholds():
 def test_returns_and_labels_of_a_keyframe(root):
     """The rows are those of the file, in the ego frame; what lies in a moving box moves."""
     index = load_index(root)
-    scan = read_moving_scan(root, 1, "boxes")
+    scan = read_moving_scan(root, None, 1, "boxes")
     turn = read_drive(root, index, 0).turns[4]
     xyz_lidar = read_lidar(root / index.lidar_file[1])[0][turn.file_row, :3]
     xyz_ego = xyz_lidar @ index.ego_T_lidar[1, :3, :3].T + index.ego_T_lidar[1, :3, 3]
@@ -148,13 +148,13 @@ def test_returns_and_labels_of_a_keyframe(root):
     car = scan.category.tolist().index("vehicle.car")  # it moves; the pedestrian's first attribute is "standing"
     assert (scan.moves == (scan.thing == car)).all()
     assert scan.moves.any()
-    assert not read_moving_scan(root, 3, "boxes").counted.any()  # no annotation at the last keyframe
+    assert not read_moving_scan(root, None, 3, "boxes").counted.any()  # no annotation at the last keyframe
 
 
 def test_motion_files(root, tmp_path):
     root = write_labelled_drive(tmp_path / "drive")
     with pytest.raises(DataError, match="has no motion labels; generate the city again"):
-        read_moving_scan(root, 1, "motion files")
+        read_moving_scan(root, None, 1, "motion files")
     index, folder = load_index(root), root / "motion" / VERSION
     points = np.fromfile(root / index.lidar_file[1], dtype=np.float32).reshape(-1, 5)
     np.insert(points, 0, 0, axis=0).tofile(
@@ -168,13 +168,28 @@ def test_motion_files(root, tmp_path):
     labels = np.arange(turn.num_file_points) % 2
     labels.astype(np.uint8).tofile(folder / f"{record['token']}_motion.bin")
     assert turn.file_row[0] == 1
-    assert (read_moving_scan(root, 1, "motion files").labels == labels[turn.file_row]).all()
+    assert (read_moving_scan(root, None, 1, "motion files").labels == labels[turn.file_row]).all()
+
+
+def test_the_truth_is_that_of_the_clip_that_is_read(tmp_path):
+    """Where a file is corrupt, the data set gives another clip."""
+    root = write_labelled_drive(tmp_path / "drive")
+    dataset = clips_of(root)
+    (root / dataset.index.lidar_file[0]).write_bytes(b"rubbish")
+    assert dataset[0].now.token == dataset.index.token[2]
+    assert [PROBE.truth(dataset, clip)[0].keyframe for clip in (0, 1)] == [2, 2]
+
+
+def test_a_past_is_wanted(root):
+    alone = NuScenesClips(root, (SCENES[0],), (0,), (), (32, 64), max_bad_share=1.0, cameras=())
+    with pytest.raises(ConfigError, match="two context keyframes"):
+        PROBE.items_per_clip(alone)
 
 
 def test_a_keyframe_without_its_sweep_has_no_return(tmp_path):
     root = write_labelled_drive(tmp_path / "drive")
     (root / load_index(root).lidar_file[1]).unlink()
-    scan = read_moving_scan(root, 1, "boxes")
+    scan = read_moving_scan(root, None, 1, "boxes")
     assert len(scan) == 0
     assert len(PROBE.answer(torch.zeros(6, 8, 8), scan)) == 0
     assert whole_drive_answer(scan, VisibilityCheck()).shape == (0,)
@@ -185,7 +200,7 @@ def test_a_keyframe_without_its_sweep_has_no_return(tmp_path):
 def test_visibility_rows_see_all_turns(root, least_scans):
     check = VisibilityCheck(least_scans=least_scans, least_gap_m=0.05, relative_gap=0.0)
     turns = read_drive(root, load_index(root), 0).turns
-    scan = read_moving_scan(root, 2, "boxes")
+    scan = read_moving_scan(root, None, 2, "boxes")
     expected = seen_through(scan.xyz_map, [turn.scan for turn in turns], check)
     assert (whole_drive_answer(scan, check) == expected).all()
     assert 0 < expected.sum() < len(expected)
@@ -202,7 +217,7 @@ def test_dufomap_answers_are_those_of_the_keyframe(root, monkeypatch):
     monkeypatch.setattr(moving_scans, "dufomap_dynamic", fake)
     moving_scans._dufomap_of_drive.cache_clear()
     for keyframe, turn in ((1, 4), (2, 8)):  # three sweeps between keyframes
-        answer = whole_drive_answer(read_moving_scan(root, keyframe, "boxes"), DufomapSettings())
+        answer = whole_drive_answer(read_moving_scan(root, None, keyframe, "boxes"), DufomapSettings())
         assert np.flatnonzero(answer).tolist() == [turn]
     assert len(calls) == 1
     moving_scans._dufomap_of_drive.cache_clear()

@@ -11,7 +11,6 @@ from avjepa.probes.metrics.dynamic_map import (
     removed_points,
     score_cleaned_map,
     score_labels,
-    semantickitti_is_dynamic,
 )
 
 
@@ -120,15 +119,6 @@ def test_twin_with_all_distances(seed, num_cleaned):
     distances = np.linalg.norm(truth[:, None] - cleaned, axis=-1)
     expected = [not any(distance <= 0.05 for distance in row) for row in distances]
     assert removed_points(truth, cleaned).tolist() == expected
-
-
-def test_truth_of_semantickitti_scans():
-    sensor = np.array([100.0, 50.0, 2.0])
-    offsets = np.array([[10, 0, 0], [10, 0, 0], [2, 0, 0], [2, 0, 0], [2, 0, 0], [2, 0, -9], [2, 2.5, 0], [10, 0, 0]])
-    semantic = np.array([40, 252, 0, 1, 40, 0, 0, 251])
-    #            road, moving car, ego (unlabeled), ego (outlier), road nearby, ego far below, unlabeled at 3.2 m, 251
-    expected = bools(0, 1, 1, 1, 0, 1, 0, 0)
-    assert semantickitti_is_dynamic(semantic, sensor + offsets, sensor).tolist() == expected.tolist()
 
 
 def test_scores_of_drives_add_up():

@@ -4,7 +4,6 @@ import pytest
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.rigid import invert, transform_from_se2, transform_points
 from avjepa.probes.forecast_baselines import (
-    accumulated_occupancy,
     extrapolate,
     future_T_frames,
     ray_cast_cloud,
@@ -173,15 +172,6 @@ def test_warping_takes_the_nearest_voxel_centre():
         i, j, k = np.floor(transform_points(invert(future_T_now), centre_future)[0] + [4, 4, 1]).astype(int)
         inside = 0 <= i < 8 and 0 <= j < 8 and 0 <= k < 2
         assert moved[x, y, z] == (present[i, j, k] if inside else FREE)
-
-
-def test_accumulation_prefers_the_newest_class_and_keeps_the_rest():
-    past = volume(gone=((4, 4, 0), 4), seen_again=((6, 2, 0), 15))
-    present = volume(seen_again=((5, 2, 0), 16), here=((2, 2, 1), 7))
-    future_T_frame = np.stack([invert(transform_from_se2(2, 0, 0)), invert(transform_from_se2(1, 0, 0))])
-    found = accumulated_occupancy([past, present], future_T_frame, GRID, FREE)
-    expected = volume(gone=((2, 4, 0), 4), seen_again=((4, 2, 0), 16), here=((1, 2, 1), 7))
-    assert (found == expected).all()
 
 
 def test_a_volume_of_another_shape():

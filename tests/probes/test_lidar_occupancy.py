@@ -53,8 +53,9 @@ class Boxes:
 
 def at(volume: np.ndarray, x_m: float, y_m: float, z_m: float):
     """Value of an [x, y, z] volume at a place."""
-    (z, y, x), inside = OCC3D_GRID.cell_index(torch.tensor([[x_m, y_m, z_m]]))[0][0].tolist(), True
-    assert inside
+    index_zyx, inside = OCC3D_GRID.cell_index(torch.tensor([[x_m, y_m, z_m]]))
+    assert inside.all()
+    z, y, x = index_zyx[0].tolist()
     return volume[x, y, z]
 
 
@@ -94,6 +95,20 @@ def test_occupied_wins_over_a_ray_of_another_moment():
     assert at(labels.semantics, 10, 0, 1.8) == OTHERS
     assert at(labels.semantics, 15, 0, 1.8) == FREE  # only the earlier ray tells
     assert not at(labels.mask_lidar, 15, 0, 1.8)
+
+
+def test_a_ray_of_another_moment_does_not_empty_what_moves_now():
+    """A car has driven into the way of an earlier ray. One that is parked there was there before: the ray is right, the box not."""
+    for attribute, known in (("vehicle.moving", UNKNOWN), ("vehicle.parked", FREE)):
+        boxes = Boxes(k1=[(10, 0, "vehicle.car", attribute)])
+        before, now = frame_with([(20, 0, 1.4)], 0), frame_with([(8.2, 0.6, 1.0)], 1)
+        labels = lidar_occupancy(Clip((before, now), 2), boxes)
+        assert at(labels.semantics, 8.2, 0.6, 1.0) == CAR  # its return
+        assert at(labels.semantics, 10.2, 0.1, 1.6) == known
+        assert at(labels.semantics, 15.0, 0.1, 1.5) == FREE  # behind it
+    seen_through = frame_with([(20, 0, 1.4)], 1)
+    labels = lidar_occupancy(Clip((before, seen_through), 2), Boxes(k1=[(10, 0, "vehicle.car", "vehicle.moving")]))
+    assert at(labels.semantics, 10.2, 0.1, 1.6) == FREE  # a ray of the present
 
 
 def test_crossed_voxels_against_a_plain_walk():

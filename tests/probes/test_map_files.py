@@ -61,7 +61,6 @@ def test_read_vector_map(tmp_path, town, caplog):
     assert [shape.area for shape in vector.areas["walkway"]] == [81 - 4.5]
     assert [shape.area for shape in vector.areas["drivable_area"]] == [81]
     assert [list(line.coords) for line in vector.dividers] == [[(0, 0), (9, 0)]]
-    assert vector.absent == ("ped_crossing", "stop_line", "carpark_area")
     assert "2 polygons cross themselves" in caplog.text
 
 

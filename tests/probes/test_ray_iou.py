@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from avjepa.geometry.occ3d import CLASS_NAMES, FREE, SHAPE_XYZ
+from avjepa.geometry.occ3d import CLASS_NAMES, FREE, SHAPE_XYZ, UNKNOWN
 from avjepa.geometry.rigid import transform_from_se2
 from avjepa.probes.metrics.ray_iou import RayIoU, cast_semantic_rays, ray_directions, ray_origins
 
@@ -162,6 +162,21 @@ def test_outside_the_grid_rays_are_free_or_come_in():
     label, depth_m = cast_semantic_rays(full, torch.tensor([[0.1, 0.1, -3.0]], dtype=torch.float64), up_and_down)
     assert label[0].tolist() == [CAR, FREE]
     assert depth_m[0, 0].item() == pytest.approx(2.4, abs=1e-5)
+
+
+def test_rays_that_meet_a_voxel_without_truth_first_are_left_out():
+    """A wall, with nothing known before its left half: only rays to the right are counted, and none is wrong."""
+    whole, half_known = RayIoU(), RayIoU()
+    truth = wall(125, CAR)
+    whole.add(truth, truth, ORIGIN)
+    truth = truth.copy()
+    truth[115:120, 100:] = UNKNOWN
+    filled = wall(125, CAR)
+    filled[116, 100:] = TRUCK  # nobody knows better
+    half_known.add(filled, truth, ORIGIN)
+    assert half_known.scores().rayiou == 1
+    assert 0.4 * whole.true.sum() < half_known.true.sum() < 0.6 * whole.true.sum()
+    assert half_known.predicted[TRUCK] == 0
 
 
 def test_what_does_not_fit_is_refused():

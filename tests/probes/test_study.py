@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from avjepa.errors import CheckpointError
 from avjepa.geometry.grid import BEVGrid
 from avjepa.probes import study as study_module
 from avjepa.probes import task as task_module
@@ -192,6 +193,26 @@ def test_supervised_from_scratch_learns_and_resumes(root, tmp_path, monkeypatch)
     assert all(torch.equal(weights[name], fresh[name]) for name in fresh)  # the random-init row stays what it is
     monkeypatch.setattr(study_module, "train_supervised", None)
     assert {(row.title, row.seed): row for row in study.rows()} == rows
+
+
+def test_a_row_without_its_weights_is_made_again(root, tmp_path):
+    changes = {"supervised": SupervisedTraining("linear", steps=2), "tests": {"same": study_in(tmp_path, root).train}}
+    study = study_in(tmp_path, root, **changes)
+    rows = list(study.rows())
+    supervised = next(row for row in rows if row.name == "supervised from scratch")
+    random = next(row for row in rows if row.name == "random init")
+    lost = [
+        study.folder / file for file in (*study_module.weight_files(random), study_module.weight_files(supervised)[1])
+    ]
+    for file in lost:
+        file.unlink()
+    again = study_in(tmp_path, root, **changes)
+    assert not again.has_weights(supervised)
+    assert list(again.rows()) == rows
+    assert all(file.is_file() for file in lost)
+    lost[0].write_bytes(b"PK\x03\x04 half a")
+    with pytest.raises(CheckpointError, match=rf"{lost[0].name}: damaged"):
+        again.logits(random, again.train, 0)
 
 
 def test_kept_heads_answer_as_they_were_measured(root, tmp_path):

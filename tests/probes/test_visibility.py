@@ -3,7 +3,7 @@ import pytest
 
 from avjepa.geometry.rigid import transform_from_se2, transform_points
 from avjepa.probes.scans import Scan
-from avjepa.probes.visibility import VisibilityCheck, all_static, seen_through
+from avjepa.probes.visibility import VisibilityCheck, seen_through
 
 ONE = VisibilityCheck(pixels_deg=((1.0, 1.0),), least_gap_m=0.3, relative_gap=0.05, least_scans=1)
 SENSOR_M = 1.8
@@ -148,12 +148,6 @@ def sees_through_slowly(point: tuple, measured: list[tuple], check: VisibilityCh
         if not nearest > range_m + max(check.least_gap_m, check.relative_gap * range_m):
             return False
     return range_m < check.reach_m
-
-
-def test_all_static_removes_nothing():
-    answers = all_static([scan(wall()), scan(np.zeros((0, 3)))])
-    assert [len(answer) for answer in answers] == [len(wall()), 0]
-    assert not np.concatenate(answers).any()
 
 
 @pytest.mark.parametrize("setting", [{"pixels_deg": ()}, {"pixels_deg": ((0.0, 1.0),)}, {"least_scans": 0}])

@@ -47,6 +47,8 @@ def write_run(folder: Path) -> Path:
     (folder / "loss_curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in losses) + '{"iterat')
     monitors = [{"iteration": i, "std": 0.8, "rankme": 9.0, "ratio_occupied": 0.987} for i in (0, 50)]
     (folder / "monitors.jsonl").write_text("".join(json.dumps(row) + "\n" for row in monitors))
+    command = "python tools/train.py configs/tiny.py --work-dir work_dirs/seed0 --cfg-options randomness.seed=7"
+    (folder / "run.json").write_text(json.dumps({"command": command, "commit": "0123abc"}))
     (folder / "tiny.py").write_text(CONFIG.replace("ROOT", "'nowhere'"))
     (folder / "20260101_120000" / "20260101_120000.log").write_text(
         "2026/01/01 12:00:00 - mmengine - INFO - torch 2.9 on CPU, 2 threads; seed 7; writing to x\n"

@@ -57,11 +57,11 @@ def test_a_whole_page(tmp_path, run_dir, probes_dir, drive):
         "iter_000050.png",
         "train 6.0 min",
         "scene-0103, keyframe",
-        "python tools/train.py configs/tiny.py --work-dir",
+        "python tools/train.py configs/tiny.py --work-dir work_dirs/seed0 --cfg-options randomness.seed=7 --resume",
         f"python tools/probe.py configs/probes/other.py {run_dir}/last.pth --data {drive}",
     ):
         assert words in made.text, words
-    assert "missing" not in made.text
+    assert 'class="missing"' not in (tmp_path / "deep" / "r.html").read_text()
     assert made.tags.count("img") == 6 + 1 + 1 + 6 + 1  # cameras, LiDAR, probe, charts, training picture
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["r.html"]
 
@@ -194,6 +194,7 @@ def test_configs_are_parsed_and_never_run(tmp_path):
         ("monitors.jsonl", '{"iteration": 1, "std": "x"}\n'),
         ("stages.json", '{"a": -1}'),
         ("stages.json", "[]"),
+        ("run.json", "[]"),
     ],
 )
 def test_damaged_runs(run_dir, name, content):

@@ -13,9 +13,6 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 REMOVED_M = 0.05  # half a voxel of the methods that work at 0.1 m (the benchmark's export script)
-EGO_REACH_M = 3.0
-UNLABELED_IDS = (0, 1)  # SemanticKITTI: unlabeled, outlier
-DYNAMIC_IDS = tuple(range(252, 260))  # SemanticKITTI's moving classes
 
 
 @dataclass(frozen=True)
@@ -146,21 +143,3 @@ def removed_points(truth_xyz: np.ndarray, cleaned_xyz: np.ndarray, removed_m: fl
     # The bound spares the search of points that are far from everything; they get a distance of inf.
     distance_m, _ = tree.query(truth_xyz, distance_upper_bound=2 * removed_m)
     return distance_m > removed_m
-
-
-def semantickitti_is_dynamic(
-    semantic_id: np.ndarray, xyz_world: np.ndarray, sensor_xyz_world: np.ndarray
-) -> np.ndarray:
-    """The benchmark's truth of a SemanticKITTI scan, (P,) bool.
-
-    Moving classes are dynamic, and so are unlabeled points within 3 m of the sensor in the ground plane: the recording car.
-    (The benchmark's C++ tool measures in the plane, its Python script in space; this is the former.)
-
-    Args:
-        semantic_id: (P,) class, without the instance in the upper bits.
-        xyz_world: (P, 3).
-        sensor_xyz_world: (3,).
-    """
-    distance_m = np.hypot(*(xyz_world[:, :2] - sensor_xyz_world[:2]).T)
-    is_ego = (distance_m < EGO_REACH_M) & np.isin(semantic_id, UNLABELED_IDS)
-    return np.isin(semantic_id, DYNAMIC_IDS) | is_ego

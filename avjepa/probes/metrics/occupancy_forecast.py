@@ -44,11 +44,6 @@ class OccupancyForecastScore:
     def __init__(self) -> None:
         self.confusions = tuple(OccupancyConfusion() for _ in range(STEPS))
 
-    @property
-    def volumes(self) -> int:
-        """How many were added."""
-        return sum(confusion.frames for confusion in self.confusions)
-
     def add(self, predicted, truth) -> None:
         """Count one clip: two sequences of six volumes of classes 0..17 of one shape, each in its moment's own ego frame.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from avjepa.geometry.occ3d import CLASS_NAMES, FREE, OCC3D_GRID, SHAPE_XYZ, as_classes
+from avjepa.geometry.occ3d import CLASS_NAMES, FREE, OCC3D_GRID, SHAPE_XYZ, UNKNOWN, as_classes
 from avjepa.geometry.rigid import invert, transform_points
 from avjepa.geometry.voxel_traversal import first_hits
 
@@ -91,7 +91,7 @@ class RayIoU:
 
         Args:
             predicted: (200, 200, 16) integers 0..17, [x, y, z] as Occ3D has them, array or tensor.
-            truth: likewise.
+            truth: likewise, or UNKNOWN: rays that meet a voxel without truth before anything else are left out.
             origins: (T, 3) in the ego frame of the frame, metres; see :func:`ray_origins`.
 
         Raises:
@@ -99,7 +99,7 @@ class RayIoU:
         """
         device = self.directions.device
         classes = [as_classes(predicted, "prediction"), as_classes(truth, "truth")]
-        if any(tuple(volume.shape) != SHAPE_XYZ or int(volume.max()) > FREE for volume in classes):
+        if any(tuple(volume.shape) != SHAPE_XYZ for volume in classes) or int(classes[0].max()) > FREE:
             raise ValueError(
                 f"want classes 0..{FREE} in {SHAPE_XYZ}, got {[tuple(volume.shape) for volume in classes]}"
             )
@@ -107,7 +107,7 @@ class RayIoU:
         origins = torch.as_tensor(origins, dtype=torch.float64, device=device)
         label, depth_m = cast_semantic_rays(volumes, origins, self.directions)
 
-        kept = label[1] != FREE
+        kept = (label[1] != FREE) & (label[1] != UNKNOWN)
         (label_predicted, label_true), error_m = label[:, kept], (depth_m[0] - depth_m[1]).abs()[kept]
         self.true += _count(label_true)
         self.predicted += _count(label_predicted)
