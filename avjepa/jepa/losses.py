@@ -68,7 +68,11 @@ def cell_error(prediction: torch.Tensor, target: torch.Tensor, kind: CellLoss) -
 
 
 def stratified_mean(
-    error: torch.Tensor, states: torch.Tensor, valid: torch.Tensor, occupied_weight: float
+    error: torch.Tensor,
+    states: torch.Tensor,
+    valid: torch.Tensor,
+    occupied_weight: float,
+    cell_weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """``occupied_weight`` x mean over occupied cells + the rest x mean over free cells, of valid cells only.
 
@@ -79,12 +83,15 @@ def stratified_mean(
         states: (M, Y, X) cell states at the time of the target.
         valid: (M, Y, X) bool.
         occupied_weight: weight of the occupied stratum, in [0, 1]; .75 after AD-L-JEPA.
+        cell_weight: (M, Y, X) how much each cell counts within its stratum; None for all alike.
     """
     strata = torch.stack([valid & (states == OCCUPIED), valid & (states == FREE)]).to(error)  # (2, M, Y, X)
+    if cell_weight is not None:
+        strata = strata * cell_weight
     sums = sum_over_ranks((strata * error).flatten(1).sum(1))
     counts = sum_over_ranks(strata.flatten(1).sum(1))
     weights = error.new_tensor([occupied_weight, 1 - occupied_weight]) * (counts > 0)
-    return (weights * sums / counts.clamp(min=1)).sum() / weights.sum().clamp(min=1e-6)
+    return (weights * sums / torch.where(counts > 0, counts, 1)).sum() / weights.sum().clamp(min=1e-6)
 
 
 def variance_covariance(z_cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

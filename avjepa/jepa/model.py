@@ -32,6 +32,7 @@ from avjepa.jepa.losses import (
     variance_covariance,
 )
 from avjepa.jepa.masks import DrawnMask, GroupMask, SensorDrop
+from avjepa.jepa.motion_evidence import changed_cells
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.sigreg import SIGReg
 from avjepa.jepa.target_encoder import EMATarget, SharedTarget, normalised
@@ -76,6 +77,8 @@ class BEVJEPA(nn.Module):
         cell_loss: distance between predicted and target embedding of a cell.
         occupied_weight: share of the loss on occupied cells; the rest is on free cells.
         sigreg: settings of SIGReg; None where its weight is 0.
+        changed_weight: how much a future cell counts whose occupancy is another than the ego-motion explains; 1: as any other.
+            What stands still is predicted by the warp alone, so that without it a JEPA is paid to forget what moves.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class BEVJEPA(nn.Module):
         cell_loss: CellLoss = "smooth_l1",
         occupied_weight: float = 0.75,
         sigreg: SIGReg | None = None,
+        changed_weight: float = 1.0,
     ) -> None:
         super().__init__()
         if (sigreg is None) != (weights.sigreg_times_n == 0):
@@ -108,6 +112,7 @@ class BEVJEPA(nn.Module):
         self.cell_loss = cell_loss
         self.occupied_weight = occupied_weight
         self.sigreg = sigreg
+        self.changed_weight = changed_weight
 
     def forward(self, clips: ClipBatch) -> tuple[LossTerms, Predictions]:
         """Loss terms of a batch of clips, and the predictions they were computed from."""
@@ -123,12 +128,16 @@ class BEVJEPA(nn.Module):
         rolled_out, rolled_valid = self.roll_out(raw, overlap, clips)
         rolled_valid = rolled_valid & (states[:, 2:] != UNOBSERVED)
 
+        changed = changed_cells(states, clips, self.encoder.grid)
+        cell_weight = torch.where(changed, self.changed_weight, 1.0)  # (B, F, Y, X)
         z_things = z.movedim(1, -1)[self._visible_things(states, hidden)]
         variance, covariance = variance_covariance(z_things)
         terms = LossTerms(
             masked=self._prediction_loss(predicted[:, :1], target[:, :1], states[:, :1], valid[:, :1]),
-            future=self._prediction_loss(predicted[:, 1:], target[:, 1:], states[:, 1:], valid[:, 1:]),
-            rollout=self._prediction_loss(normalise_each(rolled_out), target[:, 2:], states[:, 2:], rolled_valid),
+            future=self._prediction_loss(predicted[:, 1:], target[:, 1:], states[:, 1:], valid[:, 1:], cell_weight),
+            rollout=self._prediction_loss(
+                normalise_each(rolled_out), target[:, 2:], states[:, 2:], rolled_valid, cell_weight[:, 1:]
+            ),
             variance=variance,
             covariance=covariance,
             sigreg_times_n=self.sigreg.times_n(z_things, clips.seeds) if self.sigreg else z_things.new_zeros(()),
@@ -202,10 +211,11 @@ class BEVJEPA(nn.Module):
         """Move the teacher after an optimiser step; ``progress`` in [0, 1] of training."""
         self.target.update(self.encoder, progress)
 
-    def _prediction_loss(self, predicted, target, states, valid) -> torch.Tensor:
+    def _prediction_loss(self, predicted, target, states, valid, cell_weight=None) -> torch.Tensor:
         """Stratified error of (B, K, C, Y, X) against targets; 0 for no horizon."""
         error = cell_error(predicted.flatten(0, 1), target.flatten(0, 1), self.cell_loss)
-        return stratified_mean(error, states.flatten(0, 1), valid.flatten(0, 1), self.occupied_weight)
+        weight = None if cell_weight is None else cell_weight.flatten(0, 1)
+        return stratified_mean(error, states.flatten(0, 1), valid.flatten(0, 1), self.occupied_weight, weight)
 
     @staticmethod
     def _visible_things(states: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import torch
 
-from avjepa.conventions import FREE, OCCUPIED, UNOBSERVED
-from avjepa.geometry.ego_motion import warp_bev
+from avjepa.conventions import OCCUPIED, UNOBSERVED
 from avjepa.jepa.collapse import masked_mean, per_dim_std, rankme
 from avjepa.jepa.losses import cell_error
 from avjepa.jepa.model import BEVJEPA, normalise_each, persistence
+from avjepa.jepa.motion_evidence import changed_cells
 from avjepa.jepa.target_encoder import normalised
 from avjepa.sensors.sample import ClipBatch
 
@@ -49,7 +49,7 @@ def measure(jepa: BEVJEPA, clips: ClipBatch) -> dict[str, float]:
     strata = {
         "occupied": valid & (states[:, 1:] == OCCUPIED),
         "all": valid,
-        "changed": valid & changed_cells(states, clips, jepa),
+        "changed": valid & changed_cells(states, clips, jepa.encoder.grid),
     }
     error = _errors(jepa, normalise_each(raw), target)
     error_kept = _errors(jepa, kept, target)
@@ -69,17 +69,6 @@ def measure(jepa: BEVJEPA, clips: ClipBatch) -> dict[str, float]:
     error_still = _errors(jepa, normalise_each(still.unflatten(0, states.shape[:2])), target)
     monitors["wrong_motion"] = masked_mean(error_still, strata["occupied"]) / masked_mean(error, strata["occupied"])
     return {name: float(value) for name, value in monitors.items()}
-
-
-def changed_cells(states: torch.Tensor, clips: ClipBatch, jepa: BEVJEPA) -> torch.Tensor:
-    """Cells (B, F, Y, X), bool, seen both now and at the future time whose occupancy differs from the warped present."""
-    frame_T_now = clips.frame_T_now()[:, 1:]
-    batch, horizons = frame_T_now.shape[:2]
-    now = torch.stack([states[:, 0] == OCCUPIED, states[:, 0] == FREE], 1).float()  # (B, 2, Y, X)
-    warped, _ = warp_bev(now.repeat_interleave(horizons, 0), frame_T_now.flatten(0, 1), jepa.predictor.grid)
-    was_occupied, was_free = (warped > 0.9).unflatten(0, (batch, horizons)).unbind(2)
-    then = states[:, 1:]
-    return (was_free & (then == OCCUPIED)) | (was_occupied & (then == FREE))
 
 
 def _errors(jepa: BEVJEPA, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -46,6 +46,15 @@ def test_stratified_mean_by_hand():
     assert stratified_mean(error, states, valid, 0.0).item() == pytest.approx(10)
 
 
+def test_cells_count_by_their_weight_within_their_stratum():
+    states = torch.tensor([OCCUPIED, OCCUPIED, FREE]).view(1, 1, -1)
+    valid = torch.ones(1, 1, 3, dtype=torch.bool)
+    weighted = stratified_mean(cells(1.0, 3.0, 10.0), states, valid, 0.75, cells(1.0, 4.0, 0.5))
+    assert weighted.item() == pytest.approx(0.75 * 13 / 5 + 0.25 * 10)
+    alike = stratified_mean(cells(1.0, 3.0, 10.0), states, valid, 0.75, cells(2.0, 2.0, 2.0))
+    assert alike.item() == pytest.approx(0.75 * 2 + 0.25 * 10)
+
+
 def test_an_empty_stratum_gives_its_weight_away():
     states = torch.tensor([FREE, FREE, UNOBSERVED]).view(1, 1, -1)
     valid = torch.ones(1, 1, 3, dtype=torch.bool)

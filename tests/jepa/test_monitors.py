@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from avjepa.conventions import FREE, OCCUPIED, UNOBSERVED
-from avjepa.jepa.monitors import changed_cells, measure
+from avjepa.jepa.monitors import measure
+from avjepa.jepa.motion_evidence import changed_cells
 from tests.jepa import tiny
 
 
@@ -52,4 +53,4 @@ def test_changed_cells_by_hand():
     states[0, 0, 5, 5] = OCCUPIED  # went
     states[0, 0, 25, 25] = UNOBSERVED  # not known before
     states[0, 1, 25, 24] = OCCUPIED
-    assert changed_cells(states, clips, model)[0, 0].nonzero().tolist() == [[5, 4], [20, 20]]
+    assert changed_cells(states, clips, model.encoder.grid)[0, 0].nonzero().tolist() == [[5, 4], [20, 20]]
