@@ -15,7 +15,7 @@ U, F, X = UNOBSERVED, FREE, OCCUPIED
 def with_states(monkeypatch, module, columns: list[list[int]]):
     """Let ``cell_states`` give these states: one list per cell, over the frames of one clip."""
     states = torch.tensor(columns, dtype=torch.uint8).T  # (S, cells)
-    monkeypatch.setattr(module, "cell_states", lambda frames, grid: states[: frames.num_frames, None, :])
+    monkeypatch.setattr(module, "lidar_cell_states", lambda frames, grid: states[: frames.num_frames, None, :])
 
 
 def test_targets_by_hand(monkeypatch):
