@@ -24,8 +24,8 @@ EVERY_SECOND = ("train_data.dataset.clip_stride=2", "test_data.near.clip_stride=
 PROBES = {
     "configs/probes/occupancy_city.py": ("probe.with_rays=False", "heads.conv.steps=60", *EVERY_SECOND),
     "configs/probes/forecasting_city.py": (
-        *("probe.ray_step=16", "heads.conv.steps=40"),
-        *("train_data.dataset.clip_stride=4", "test_data.near.clip_stride=8", "test_data.far.clip_stride=8"),
+        *("probe.ray_step=16", "heads.conv.steps=30"),
+        *("train_data.dataset.clip_stride=6", "test_data.near.clip_stride=8", "test_data.far.clip_stride=8"),
     ),
     "configs/probes/map_city.py": ("heads.conv.steps=100", *EVERY_SECOND),
     "configs/probes/dynamic_city.py": (
