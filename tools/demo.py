@@ -20,16 +20,17 @@ CONFIG = "configs/bev_jepa_city.py"
 # One stage a probe: options of tools/probe.py, and settings of its config. A short form, to stay below 15 minutes: one seed, one
 # head of few steps, fewer clips, and no rows that take minutes of their own (RayIoU, methods that clean whole drives).
 OPTIONS = ("--seeds", "1", "--heads", "conv", "--cfg-options")
+EVERY_SECOND = ("train_data.dataset.clip_stride=2", "test_data.near.clip_stride=2", "test_data.far.clip_stride=2")
 PROBES = {
-    "configs/probes/occupancy_city.py": ("probe.with_rays=False", "heads.conv.steps=100"),
+    "configs/probes/occupancy_city.py": ("probe.with_rays=False", "heads.conv.steps=60", *EVERY_SECOND),
     "configs/probes/forecasting_city.py": (
-        *("probe.ray_step=16", "heads.conv.steps=60"),
-        *("train_data.dataset.clip_stride=4", "test_data.near.clip_stride=6", "test_data.far.clip_stride=6"),
+        *("probe.ray_step=16", "heads.conv.steps=30"),
+        *("train_data.dataset.clip_stride=6", "test_data.near.clip_stride=8", "test_data.far.clip_stride=8"),
     ),
-    "configs/probes/map_city.py": ("heads.conv.steps=100",),
+    "configs/probes/map_city.py": ("heads.conv.steps=100", *EVERY_SECOND),
     "configs/probes/dynamic_city.py": (
-        "probe.whole_drive_rows=False",
-        *("train_data.dataset.clip_stride=3", "test_data.near.clip_stride=4", "test_data.far.clip_stride=4"),
+        *("probe.whole_drive_rows=False", "heads.conv.steps=60"),
+        *("train_data.dataset.clip_stride=3", "test_data.near.clip_stride=6", "test_data.far.clip_stride=6"),
     ),
 }
 STAGES = "stages.json"

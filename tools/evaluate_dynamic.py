@@ -54,11 +54,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.command == "map":
         scores = map_scores(args.truth, args.cleaned)
         rows = {name: {key: [getattr(score, key)] for key in MAP_COLUMNS} for name, score in scores.items()}
-        print(markdown_table(rows, MAP_COLUMNS, digits=2))
+        print(markdown_table(rows, MAP_COLUMNS, digits=2, seeds=False))
     else:
         counts = label_counts(args.truth, args.predicted, args.rule)
         row = {key: [100 * getattr(counts, key)] for key in LABEL_COLUMNS}
-        print(markdown_table({args.predicted.name: row}, LABEL_COLUMNS, digits=2))
+        print(markdown_table({args.predicted.name: row}, LABEL_COLUMNS, digits=2, seeds=False))
 
 
 def map_scores(truth: Path, cleaned: Sequence[Path]) -> dict[str, DynamicMapScore]:

@@ -18,17 +18,22 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 def markdown_table(
-    rows: Mapping[str, Mapping[str, Sequence[float]]], metrics: Mapping[str, str], digits: int = 3
+    rows: Mapping[str, Mapping[str, Sequence[float]]], metrics: Mapping[str, str], digits: int = 3, seeds: bool = True
 ) -> str:
-    """A Markdown table of ``rows[row][metric] = values over seeds``; ``metrics`` maps a metric to its column title."""
-    lines = ["| | " + " | ".join(metrics.values()) + " | seeds |", "|---|" + "---|" * (len(metrics) + 1)]
+    """A Markdown table of ``rows[row][metric] = values over seeds``; ``metrics`` maps a metric to its column title, and the last
+    column, if ``seeds``, says how many there are.
+    """
+    titles = [*metrics.values(), *(["seeds"] if seeds else [])]
+    lines = ["| | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
     for row, values in rows.items():
         cells = []
         for metric in metrics:
             mean, spread = mean_and_spread(values[metric])
             several = len(values[metric]) > 1
             cells.append(f"{mean:.{digits}f} ± {spread:.{digits}f}" if several else f"{mean:.{digits}f}")
-        lines.append(f"| {row} | " + " | ".join(cells) + f" | {len(next(iter(values.values())))} |")
+        if seeds:
+            cells.append(str(len(next(iter(values.values())))))
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -68,6 +68,7 @@ train_data = dict(
 half_m = (-12.8, 12.8)
 grid = dict(type=BEVGrid, x_range_m=half_m, y_range_m=half_m, z_range_m=(-5.0, 3.0), cell_m=0.8, cell_z_m=8.0)
 probe = dict(type=BEVOccupancyProbe, grid=grid)
+heads, test_data = dict(), dict()
 """
 
 

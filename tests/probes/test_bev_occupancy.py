@@ -12,10 +12,10 @@ from tests.jepa import tiny
 U, F, X = UNOBSERVED, FREE, OCCUPIED
 
 
-def with_states(monkeypatch, module, columns: list[list[int]]):
-    """Let ``cell_states`` give these states: one list per cell, over the frames of one clip."""
+def with_states(monkeypatch, module, function: str, columns: list[list[int]]):
+    """Let the function of that name give these states: one list per cell, over the frames of one clip."""
     states = torch.tensor(columns, dtype=torch.uint8).T  # (S, cells)
-    monkeypatch.setattr(module, "cell_states", lambda frames, grid: states[: frames.num_frames, None, :])
+    monkeypatch.setattr(module, function, lambda frames, grid: states[: frames.num_frames, None, :])
 
 
 def test_targets_by_hand(monkeypatch):
@@ -29,7 +29,7 @@ def test_targets_by_hand(monkeypatch):
         [U, U, U, U],  # never seen: unknown
         [X, U, U, U],  # seen before, not now
     ]
-    with_states(monkeypatch, bev_occupancy, columns)
+    with_states(monkeypatch, bev_occupancy, "lidar_cell_states", columns)
     targets = occupancy_targets(tiny.batch(0), tiny.BEV)
     rows = {name: getattr(targets, name)[0, 0].tolist() for name in ("occupied", "known", "hidden", "never_seen")}
     assert rows["known"] == [True, True, True, True, False, False, True]
@@ -50,7 +50,7 @@ def test_targets_agree_with_the_world():
 
 
 def test_last_seen_by_hand(monkeypatch):
-    with_states(monkeypatch, baselines, [[X, F], [X, U], [F, U], [U, U], [U, X]])
+    with_states(monkeypatch, baselines, "cell_states", [[X, F], [X, U], [F, U], [U, U], [U, X]])
     assert last_seen(tiny.batch(0), tiny.BEV)[0, 0].tolist() == [0.0, 1.0, 0.0, 0.5, 1.0]
 
 

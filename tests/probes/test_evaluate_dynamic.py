@@ -27,7 +27,10 @@ def test_cleaned_maps_by_hand(tmp_path, capsys):
     kept = np.r_[0:6, 10:16, 8]
     write_pcd(tmp_path / "mine.pcd", PCDCloud(points[kept] + np.float32([0.04, 0, 0]), None, np.eye(4)))
     evaluate_dynamic.main(["map", str(tmp_path / "benchmark"), str(tmp_path / "mine.pcd")])
-    rows = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:5] for line in capsys.readouterr().out.splitlines()}
+    rows = {
+        line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:5]
+        for line in capsys.readouterr().out.splitlines()
+    }
     sa, da = 75.0, 75.0
     assert [float(value) for value in rows[str(tmp_path / "mine.pcd")]] == [sa, da, (sa * da) ** 0.5, 75.0]
     assert [float(value) for value in rows["all static"]] == [100, 0, 0, 0]
