@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
             clips = clips.to(device)
         with clock.stage("forward, all of it"):
             terms, _ = jepa(clips)
-            loss = terms.total(jepa.weights)
+            loss = terms.total()
         with clock.stage("backward"):
             optimizer.zero_grad()
             loss.backward()

@@ -9,6 +9,8 @@ Letters: see conventions.py.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
@@ -20,6 +22,24 @@ from avjepa.bev.lidar_voxels import voxelise_mean
 from avjepa.bev.lift_splat import LiftSplat
 from avjepa.geometry.grid import BEVGrid
 from avjepa.sensors.sample import FrameBatch
+
+
+class BEVMaps(NamedTuple):
+    """What the encoder makes of M frames, stage after stage; all but ``states`` (M, channels, Y, X).
+
+    Attributes:
+        lidar: the LiDAR branch.
+        fused: both sensors, with cell tokens.
+        middle: half-way through the neck.
+        z: the embedding.
+        states: (M, Y, X) cell states of what the encoder saw.
+    """
+
+    lidar: torch.Tensor
+    fused: torch.Tensor
+    middle: torch.Tensor
+    z: torch.Tensor
+    states: torch.Tensor
 
 
 class BEVEncoder(nn.Module):
@@ -54,14 +74,10 @@ class BEVEncoder(nn.Module):
         self.lift = lift
         self.fuse = FuseSensors(lidar.out_channels, lift.out_channels if lift else 0, channels)
         self.tokens = CellTokens(channels)
-        self.neck = nn.Sequential(
-            conv_norm_act(channels, channels),
-            conv_norm_act(channels, channels, dilation=2),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
+        self.neck = Neck(channels)
 
-    def forward(self, frames: FrameBatch, hidden: torch.Tensor | None = None) -> torch.Tensor:
-        """Embeddings z (M, C, Y, X) of M frames.
+    def forward(self, frames: FrameBatch, hidden: torch.Tensor | None = None) -> BEVMaps:
+        """Maps of M frames, their embeddings z among them.
 
         Args:
             frames: sensors of the frames, each in the ego frame that its map shall have.
@@ -75,7 +91,9 @@ class BEVEncoder(nn.Module):
         if hidden is not None:
             camera_bev = camera_bev.masked_fill(hidden[:, None], 0)
         fused = self.fuse(lidar_bev, camera_bev, frames.lidar_present, frames.camera_present.any(1))
-        return self.neck(self.tokens(fused, cell_states(frames, self.grid), hidden))
+        states = cell_states(frames, self.grid)
+        fused = self.tokens(fused, states, hidden)
+        return BEVMaps(lidar_bev, fused, *self.neck(fused), states)
 
     def encode_lidar(self, frames: FrameBatch) -> torch.Tensor:
         """LiDAR branch (M, C_lidar, Y, X); a frame without returns gives the response to empty space."""
@@ -103,6 +121,22 @@ class BEVEncoder(nn.Module):
         xyz[:, 2] = self.grid.z_range_m[0]
         bev_index, inside = self.grid.bev_index(xyz)
         return frames.keep_points(~(hidden.flatten(1)[frames.point_frame, bev_index] & inside))
+
+
+class Neck(nn.Sequential):
+    """Three convolutions over the BEV map."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            conv_norm_act(channels, channels),
+            conv_norm_act(channels, channels, dilation=2),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the first convolution, and what all of them make of (M, C, Y, X)."""
+        middle = self[0](fused)
+        return middle, self[2](self[1](middle))
 
 
 class CellTokens(nn.Module):

@@ -17,11 +17,11 @@ from avjepa.engine.checkpoint import save_checkpoint
 from avjepa.engine.data import held_out_batch
 from avjepa.errors import CollapseError
 from avjepa.files import replacing
-from avjepa.jepa.model import BEVJEPA
+from avjepa.jepa.world_model import BEVWorldModel
 from avjepa.reports.figures import save_prediction_picture
 
 
-def jepa_of(runner: Runner) -> BEVJEPA:
+def jepa_of(runner: Runner) -> BEVWorldModel:
     """The bare model behind any wrapper."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     return model.jepa

@@ -8,9 +8,8 @@ import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel
 
 from avjepa.engine.registry import build
-from avjepa.jepa.losses import LossTerms
-from avjepa.jepa.model import Predictions
 from avjepa.jepa.monitors import measure
+from avjepa.jepa.world_model import Predictions, Terms
 from avjepa.sensors.sample import ClipBatch
 
 
@@ -36,7 +35,7 @@ class JEPATrainingModel(BaseModel):
 
     def forward(
         self, clips: ClipBatch, mode: Literal["loss", "monitor"] = "loss"
-    ) -> dict[str, LossTerms] | dict[str, float]:
+    ) -> dict[str, Terms] | dict[str, float]:
         """Loss terms of one batch, or its monitors (through here, since a sharded model works through its forward only)."""
         if mode == "monitor":
             return measure(self.jepa, clips)
@@ -44,8 +43,8 @@ class JEPATrainingModel(BaseModel):
         self.last_predictions = predictions
         return {"terms": terms}
 
-    def parse_losses(self, losses: dict[str, LossTerms]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def parse_losses(self, losses: dict[str, Terms]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Total loss, and every term by name for the log."""
         terms = losses["terms"]
-        total = terms.total(self.jepa.weights)
-        return total, {"loss": total.detach(), **{f"loss_{k}": v.detach() for k, v in vars(terms).items()}}
+        total = terms.total()
+        return total, {"loss": total.detach(), **{f"loss_{k}": v.detach() for k, v in terms.named().items()}}

@@ -12,7 +12,7 @@ from avjepa.engine.checkpoint import first_fault, read_checkpoint
 from avjepa.engine.config import load_config
 from avjepa.engine.registry import build
 from avjepa.errors import CheckpointError, ConfigError
-from avjepa.jepa.model import BEVJEPA
+from avjepa.jepa.world_model import BEVWorldModel
 from avjepa.probes.frozen import Source
 from avjepa.probes.heads import HeadTraining
 from avjepa.probes.study import RANDOM_INIT, Study
@@ -92,7 +92,7 @@ def encoder_sources(pretrain: Config, checkpoints: list[Path], seeds: int) -> di
     }
 
 
-def load_jepa(pretrain: Config, checkpoint: Path) -> BEVJEPA:
+def load_jepa(pretrain: Config, checkpoint: Path) -> BEVWorldModel:
     """The pretrained model.
 
     Raises:
@@ -107,7 +107,7 @@ def load_jepa(pretrain: Config, checkpoint: Path) -> BEVJEPA:
     return jepa
 
 
-def random_jepa(pretrain: Config, seed: int) -> BEVJEPA:
+def random_jepa(pretrain: Config, seed: int) -> BEVWorldModel:
     """The same model with the weights it would start from."""
     torch.manual_seed(seed)
     return build(pretrain.model.jepa)

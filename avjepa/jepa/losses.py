@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import torch
@@ -29,7 +30,7 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class LossTerms:
-    """Unweighted terms, each a scalar of the joined batch.
+    """Unweighted terms, each a scalar of the joined batch, and their weights.
 
     Attributes:
         masked: prediction error on hidden cells of the present.
@@ -38,6 +39,8 @@ class LossTerms:
         variance, covariance: regulariser on the context embedding.
         sigreg_times_n: the other regulariser, see sigreg.py; 0 where the model has none.
         occupancy: grounding, binary cross-entropy of occupied against free.
+        weights: of the terms.
+        extras: further terms by name, each already times its weight; see extras.py.
     """
 
     masked: torch.Tensor
@@ -47,11 +50,17 @@ class LossTerms:
     covariance: torch.Tensor
     sigreg_times_n: torch.Tensor
     occupancy: torch.Tensor
+    weights: LossWeights
+    extras: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
-    def total(self, weights: LossWeights) -> torch.Tensor:
+    def total(self) -> torch.Tensor:
         """The objective: weighted sum of the terms whose weight is not zero."""
-        named = [(getattr(weights, field.name), getattr(self, field.name)) for field in fields(self)]
-        return sum(weight * term for weight, term in named if weight)
+        weighted = [(getattr(self.weights, term.name), getattr(self, term.name)) for term in fields(self.weights)]
+        return sum(weight * term for weight, term in weighted if weight) + sum(self.extras.values())
+
+    def named(self) -> dict[str, torch.Tensor]:
+        """Every term by name."""
+        return {term.name: getattr(self, term.name) for term in fields(self.weights)} | dict(self.extras)
 
 
 def cell_error(prediction: torch.Tensor, target: torch.Tensor, kind: CellLoss) -> torch.Tensor:
@@ -92,6 +101,23 @@ def stratified_mean(
     counts = sum_over_ranks(strata.flatten(1).sum(1))
     weights = error.new_tensor([occupied_weight, 1 - occupied_weight]) * (counts > 0)
     return (weights * sums / torch.where(counts > 0, counts, 1)).sum() / weights.sum().clamp(min=1e-6)
+
+
+def prediction_loss(
+    predicted: torch.Tensor,
+    target: torch.Tensor,
+    states: torch.Tensor,
+    valid: torch.Tensor,
+    kind: CellLoss,
+    occupied_weight: float,
+    cell_weight: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Stratified error of predictions (B, K, C, Y, X) against targets, over the cells (B, K, Y, X) as in
+    :func:`stratified_mean`; 0 for no horizon.
+    """
+    error = cell_error(predicted.flatten(0, 1), target.flatten(0, 1), kind)
+    weight = None if cell_weight is None else cell_weight.flatten(0, 1)
+    return stratified_mean(error, states.flatten(0, 1), valid.flatten(0, 1), occupied_weight, weight)
 
 
 def variance_covariance(z_cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

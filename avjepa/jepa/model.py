@@ -1,69 +1,38 @@
 """One training step of the BEV JEPA. Read this file to understand the method.
 
-    1  states    occupied / free / unobserved cells of every frame, from LiDAR rays
-    2  mask      hide blocks of cells from the whole context, and drop sensors
+    1  mask      hide blocks of cells from the whole context, and drop sensors
+    2  state     the encoder embeds the past and present frames in the present ego frame; a residual joins them over time
     3  targets   the teacher embeds the full present and future frames, each in its own ego frame
-    4  state     the encoder embeds the past and present frames in the present ego frame; a residual joins them over time
-    5  predict   warp the state to each target frame by the ego-motion and add a learned residual
-    6  losses    only where the target was observed, and inside the overlap of both maps
+    4  predict   warp the state to each target frame by the ego-motion and add a learned residual
+    5  losses    only where the target was observed (LiDAR rays tell), and inside the overlap of both maps
 
-Letters: see conventions.py.
+Steps 2 and 4 are what probes use of it, see world_model.py. Letters: see conventions.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from avjepa.bev.cell_states import cell_states
-from avjepa.bev.encoder import BEVEncoder
+from avjepa.bev.encoder import BEVEncoder, BEVMaps
 from avjepa.conventions import OCCUPIED, UNOBSERVED
 from avjepa.geometry.ego_motion import warp_bev
 from avjepa.geometry.rigid import invert
-from avjepa.jepa.losses import (
-    CellLoss,
-    LossTerms,
-    LossWeights,
-    cell_error,
-    occupancy_loss,
-    stratified_mean,
-    variance_covariance,
-)
+from avjepa.jepa.extras import Extra, Step
+from avjepa.jepa.losses import CellLoss, LossTerms, LossWeights, occupancy_loss, variance_covariance
 from avjepa.jepa.masks import DrawnMask, GroupMask, SensorDrop
 from avjepa.jepa.motion_evidence import changed_cells
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.sigreg import SIGReg
 from avjepa.jepa.target_encoder import EMATarget, SharedTarget, normalised
 from avjepa.jepa.target_regions import scenes_of
+from avjepa.jepa.world_model import BEVWorldModel, Predictions, normalise_each
 from avjepa.sensors.sample import ClipBatch
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """Predictions beside their targets; horizon 0 is the present, the others the future frames, each in its own ego frame.
-
-    Attributes:
-        mask: cells of the present frame that the context did not see, and why.
-        states: (B, K, Y, X) cell states at the time of the target.
-        predicted: (B, K, C, Y, X), normalised.
-        target: (B, K, C, Y, X), normalised; target[:, 0] is the unmasked present.
-        valid: (B, K, Y, X) bool, cells that the loss may count: observed, inside the overlap, and hidden if present.
-        z: (B, C, Y, X), the context embedding of the present, not normalised.
-        state: (B, C, Y, X), z joined over time, not normalised.
-    """
-
-    mask: DrawnMask
-    states: torch.Tensor
-    predicted: torch.Tensor
-    target: torch.Tensor
-    valid: torch.Tensor
-    z: torch.Tensor
-    state: torch.Tensor
-
-
-class BEVJEPA(nn.Module):
+class BEVJEPA(BEVWorldModel):
     """Temporal JEPA over BEV embeddings.
 
     Args:
@@ -79,6 +48,8 @@ class BEVJEPA(nn.Module):
         sigreg: settings of SIGReg; None where its weight is 0.
         changed_weight: how much a future cell counts whose occupancy is another than the ego-motion explains; 1: as any other.
             What stands still is predicted by the warp alone, so that without it a JEPA is paid to forget what moves.
+        extras: further terms by name.
+        ego_motion: False moves nothing by the ego-motion, to show what it is good for.
     """
 
     def __init__(
@@ -94,17 +65,14 @@ class BEVJEPA(nn.Module):
         occupied_weight: float = 0.75,
         sigreg: SIGReg | None = None,
         changed_weight: float = 1.0,
+        extras: Mapping[str, Extra] | None = None,
+        ego_motion: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(encoder, temporal, predictor, ego_motion)
         if (sigreg is None) != (weights.sigreg_times_n == 0):
             raise ValueError(f"sigreg is {sigreg}, but weights.sigreg_times_n is {weights.sigreg_times_n}")
-        if predictor.grid != encoder.grid:
-            raise ValueError(f"predictor is on {predictor.grid}, but the encoder gives {encoder.grid}")
-        self.encoder = encoder
         self.target = target
         self.target.attach(encoder)
-        self.temporal = temporal
-        self.predictor = predictor
         self.occupancy = nn.Conv2d(encoder.channels, 1, 1)
         self.mask = mask
         self.sensor_drop = sensor_drop
@@ -113,13 +81,16 @@ class BEVJEPA(nn.Module):
         self.occupied_weight = occupied_weight
         self.sigreg = sigreg
         self.changed_weight = changed_weight
+        self.extras = nn.ModuleDict(extras or {})
 
     def forward(self, clips: ClipBatch) -> tuple[LossTerms, Predictions]:
         """Loss terms of a batch of clips, and the predictions they were computed from."""
+        clips = self.known(clips)
         mask = self.draw_mask(clips)
         hidden = mask.hidden
-        state, z = self.encode_context(clips, hidden, self.sensor_drop)
-        states, target = self.encode_targets(clips)
+        z_frames = self.encode_frames(clips, hidden, self.sensor_drop)
+        z, state = z_frames[:, -1], self.temporal(z_frames)
+        states, target, target_maps = self.embed_targets(clips)
         raw, overlap = self.predict(state, clips)
 
         predicted = normalise_each(raw)
@@ -127,15 +98,17 @@ class BEVJEPA(nn.Module):
         valid[:, 0] &= hidden
         rolled_out, rolled_valid = self.roll_out(raw, overlap, clips)
         rolled_valid = rolled_valid & (states[:, 2:] != UNOBSERVED)
-
         changed = changed_cells(states, clips, self.encoder.grid)
         cell_weight = torch.where(changed, self.changed_weight, 1.0)  # (B, F, Y, X)
+
+        predictions = Predictions(mask, states, predicted, target, valid, z, state)
+        step = Step(clips, z_frames, target_maps, raw, predictions, cell_weight, self.cell_loss, self.occupied_weight)
         z_things = z.movedim(1, -1)[self._visible_things(states, hidden)]
         variance, covariance = variance_covariance(z_things)
         terms = LossTerms(
-            masked=self._prediction_loss(predicted[:, :1], target[:, :1], states[:, :1], valid[:, :1]),
-            future=self._prediction_loss(predicted[:, 1:], target[:, 1:], states[:, 1:], valid[:, 1:], cell_weight),
-            rollout=self._prediction_loss(
+            masked=step.loss(predicted[:, :1], target[:, :1], states[:, :1], valid[:, :1]),
+            future=step.loss(predicted[:, 1:], target[:, 1:], states[:, 1:], valid[:, 1:], cell_weight),
+            rollout=step.loss(
                 normalise_each(rolled_out), target[:, 2:], states[:, 2:], rolled_valid, cell_weight[:, 1:]
             ),
             variance=variance,
@@ -147,42 +120,24 @@ class BEVJEPA(nn.Module):
                 valid.flatten(0, 1),
                 self.occupied_weight,
             ),
+            weights=self.weights,
+            extras={name: extra.weight * extra(self, step) for name, extra in self.extras.items()},
         )
-        return terms, Predictions(mask, states, predicted, target, valid, z, state)
+        return terms, predictions
 
     def draw_mask(self, clips: ClipBatch) -> DrawnMask:
         """What is hidden in every context frame, in the present ego frame."""
         return self.mask.draw(scenes_of(clips, self.encoder.grid), clips.seeds)
 
-    def encode_context(
-        self, clips: ClipBatch, hidden: torch.Tensor | None = None, sensor_drop: SensorDrop | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """State of the scene now and embedding of the present frame, both (B, C, Y, X), from past and present frames.
-
-        With neither a mask nor sensor drop this is the representation that probes read.
-        """
-        frames = clips.context_in_now()
-        if sensor_drop is not None:
-            frames = sensor_drop.apply(frames, clips.seeds)
-        if hidden is not None:
-            hidden = hidden.repeat_interleave(clips.num_context, 0)  # (B * T, Y, X)
-        z = self.encoder(frames, hidden).unflatten(0, (clips.shape[0], clips.num_context))
-        return self.temporal(z), z[:, -1]
-
     def encode_targets(self, clips: ClipBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Cell states (B, K, Y, X) and normalised teacher embeddings (B, K, C, Y, X) of the full present and future frames."""
-        frames = clips.targets()
-        batch = clips.shape[0]
-        states = cell_states(frames, self.encoder.grid).unflatten(0, (batch, -1))
-        return states, normalised(self.target(self.encoder, frames)).unflatten(0, (batch, -1))
+        return self.embed_targets(clips)[:2]
 
-    def predict(self, state: torch.Tensor, clips: ClipBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Raw predictions (B, K, C, Y, X) of the present and every future frame, and the overlaps (B, K, Y, X)."""
-        frame_T_now = clips.frame_T_now()  # (B, K, 4, 4)
-        batch, horizons = frame_T_now.shape[:2]
-        dt_s = clips.time_s[:, clips.num_context - 1 :]
-        raw, overlap = self.predictor(state.repeat_interleave(horizons, 0), frame_T_now.flatten(0, 1), dt_s.flatten())
-        return raw.unflatten(0, (batch, horizons)), overlap[:, 0].unflatten(0, (batch, horizons))
+    def embed_targets(self, clips: ClipBatch) -> tuple[torch.Tensor, torch.Tensor, BEVMaps]:
+        """As :meth:`encode_targets`, and the teacher's maps (M = B * K) that they come from."""
+        maps = self.target(self.encoder, clips.targets())
+        shape = (clips.shape[0], -1)
+        return maps.states.unflatten(0, shape), normalised(maps.z).unflatten(0, shape), maps
 
     def roll_out(self, raw: torch.Tensor, overlap: torch.Tensor, clips: ClipBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Second step of a two-step rollout: each future frame but the first, predicted from the prediction before it.
@@ -210,33 +165,17 @@ class BEVJEPA(nn.Module):
     def update_target(self, progress: float) -> None:
         """Move the teacher after an optimiser step; ``progress`` in [0, 1] of training."""
         self.target.update(self.encoder, progress)
+        for extra in self.extras.values():
+            extra.advance(progress)
 
-    def _prediction_loss(self, predicted, target, states, valid, cell_weight=None) -> torch.Tensor:
-        """Stratified error of (B, K, C, Y, X) against targets; 0 for no horizon."""
-        error = cell_error(predicted.flatten(0, 1), target.flatten(0, 1), self.cell_loss)
-        weight = None if cell_weight is None else cell_weight.flatten(0, 1)
-        return stratified_mean(error, states.flatten(0, 1), valid.flatten(0, 1), self.occupied_weight, weight)
+    def monitors(self, raw: torch.Tensor, error: torch.Tensor, valid: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Those of every extra."""
+        return {
+            name: value for extra in self.extras.values() for name, value in extra.monitors(raw, error, valid).items()
+        }
 
     @staticmethod
     def _visible_things(states: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
         """Cells (B, Y, X) the regulariser reads: occupied and seen, else free space alone could satisfy it."""
         things = (states[:, 0] == OCCUPIED) & ~hidden
         return things if bool(things.any()) else ~hidden
-
-
-def normalise_each(z: torch.Tensor) -> torch.Tensor:
-    """LayerNorm over channels of (B, K, C, Y, X)."""
-    return normalised(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-
-
-def persistence(z_now: torch.Tensor, clips: ClipBatch, predictor: WarpPredictor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Baseline of every prediction: the present target embedding (B, C, Y, X), warped to each frame by the ego-motion.
-
-    Returns:
-        Normalised embeddings (B, K, C, Y, X) and the overlaps (B, K, Y, X).
-    """
-    frame_T_now = clips.frame_T_now()
-    horizons = frame_T_now.shape[1]
-    warped, overlap = warp_bev(z_now.repeat_interleave(horizons, 0), frame_T_now.flatten(0, 1), predictor.grid)
-    shape = (len(z_now), horizons)
-    return normalised(warped).unflatten(0, shape), overlap[:, 0].unflatten(0, shape)

@@ -9,14 +9,14 @@ import torch
 from avjepa.conventions import OCCUPIED, UNOBSERVED
 from avjepa.jepa.collapse import masked_mean, per_dim_std, rankme
 from avjepa.jepa.losses import cell_error
-from avjepa.jepa.model import BEVJEPA, normalise_each, persistence
 from avjepa.jepa.motion_evidence import changed_cells
 from avjepa.jepa.target_encoder import normalised
+from avjepa.jepa.world_model import BEVWorldModel, normalise_each, persistence
 from avjepa.sensors.sample import ClipBatch
 
 
 @torch.no_grad()
-def measure(jepa: BEVJEPA, clips: ClipBatch) -> dict[str, float]:
+def measure(jepa: BEVWorldModel, clips: ClipBatch) -> dict[str, float]:
     """Monitors by name, on one batch; evaluate in ``eval`` mode.
 
     Names:
@@ -61,6 +61,8 @@ def measure(jepa: BEVJEPA, clips: ClipBatch) -> dict[str, float]:
         cells = strata["occupied"][:, k]
         monitors[f"ratio_occupied_{k + 1}"] = masked_mean(error[:, k], cells) / masked_mean(error_kept[:, k], cells)
 
+    monitors |= jepa.monitors(raw[:, 1:], error, valid)
+
     still, _ = jepa.predictor(
         state.repeat_interleave(states.shape[1], 0),
         torch.eye(4, device=z.device).expand(states[:, :, 0, 0].numel(), 4, 4),
@@ -71,7 +73,7 @@ def measure(jepa: BEVJEPA, clips: ClipBatch) -> dict[str, float]:
     return {name: float(value) for name, value in monitors.items()}
 
 
-def _errors(jepa: BEVJEPA, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def _errors(jepa: BEVWorldModel, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Error of every cell of every future horizon (B, F, Y, X)."""
     error = cell_error(predicted[:, 1:].flatten(0, 1), target[:, 1:].flatten(0, 1), jepa.cell_loss)
     return error.unflatten(0, (len(predicted), -1))

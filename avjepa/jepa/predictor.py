@@ -25,6 +25,7 @@ class TemporalContext(nn.Module):
 
     def __init__(self, channels: int, num_context: int) -> None:
         super().__init__()
+        self.num_context = num_context
         self.mix = nn.Sequential(
             conv_norm_act(channels * num_context, channels),
             conv_norm_act(channels, channels, dilation=2),
@@ -55,7 +56,7 @@ class WarpPredictor(nn.Module):
         self.register_buffer("motion_scale", torch.tensor(MOTION_SCALE), persistent=False)
 
     def forward(
-        self, state: torch.Tensor, dst_T_src: torch.Tensor, dt_s: torch.Tensor
+        self, state: torch.Tensor, dst_T_src: torch.Tensor, dt_s: torch.Tensor, code: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Prediction (B, C, Y, X) in frame dst, and the overlap (B, 1, Y, X) of both frames' maps.
 
@@ -63,9 +64,12 @@ class WarpPredictor(nn.Module):
             state: (B, C, Y, X) in frame src.
             dst_T_src: (B, 4, 4), the true or a candidate ego-motion.
             dt_s: (B,), seconds from src to dst.
+            code: (B, hidden channels), which of several futures; None for the one that is expected.
         """
         warped, overlap = warp_bev(state, dst_T_src, self.grid)
         motion = self.motion(motion_vector(dst_T_src, dt_s) * self.motion_scale)
+        if code is not None:
+            motion = motion + code
         x = self.enter(torch.cat([warped, overlap.to(warped.dtype)], 1))
         for block in self.blocks:
             x = block(x, motion)

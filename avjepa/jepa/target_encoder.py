@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from avjepa.bev.encoder import BEVEncoder
+from avjepa.bev.encoder import BEVEncoder, BEVMaps
 from avjepa.sensors.sample import FrameBatch
 
 
@@ -31,8 +31,8 @@ class EMATarget(nn.Module):
         self.teacher = copy.deepcopy(encoder).requires_grad_(False)
 
     @torch.no_grad()
-    def forward(self, encoder: BEVEncoder, frames: FrameBatch) -> torch.Tensor:
-        """Raw target embeddings (M, C, Y, X)."""
+    def forward(self, encoder: BEVEncoder, frames: FrameBatch) -> BEVMaps:
+        """Raw targets of M frames."""
         return self.teacher(frames)
 
     def momentum(self, progress: float) -> float:
@@ -61,8 +61,8 @@ class SharedTarget(nn.Module):
     def attach(self, encoder: BEVEncoder) -> None:
         """Nothing to copy."""
 
-    def forward(self, encoder: BEVEncoder, frames: FrameBatch) -> torch.Tensor:
-        """Raw target embeddings (M, C, Y, X)."""
+    def forward(self, encoder: BEVEncoder, frames: FrameBatch) -> BEVMaps:
+        """Raw targets of M frames."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.stop_gradient):
             return encoder(frames)
 

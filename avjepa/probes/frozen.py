@@ -22,8 +22,8 @@ import avjepa
 from avjepa.files import replacing
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.rigid import invert
-from avjepa.jepa.model import BEVJEPA
 from avjepa.jepa.target_encoder import normalised
+from avjepa.jepa.world_model import BEVWorldModel
 from avjepa.probes.baselines import future_raw_features, raw_features
 from avjepa.probes.forecast_baselines import PoseSource, future_T_frames
 from avjepa.sensors.collate import collate_clips
@@ -51,7 +51,7 @@ PACKAGES = (
 class View(Protocol):
     """Which maps a probe reads of a clip, learned or raw. Two views that differ must differ in ``repr``."""
 
-    def embed(self, jepa: BEVJEPA, clips: ClipBatch) -> torch.Tensor:
+    def embed(self, jepa: BEVWorldModel, clips: ClipBatch) -> torch.Tensor:
         """(B * items, C, Y, X) of a model."""
         ...
 
@@ -64,7 +64,7 @@ class View(Protocol):
 class PresentView:
     """One item a clip: the present, unmasked; state over time and present embedding, both normalised (2 C channels)."""
 
-    def embed(self, jepa: BEVJEPA, clips: ClipBatch) -> torch.Tensor:
+    def embed(self, jepa: BEVWorldModel, clips: ClipBatch) -> torch.Tensor:
         """(B, 2 C, Y, X)."""
         state, z = jepa.encode_context(clips)
         return torch.cat([normalised(state), normalised(z)], 1)
@@ -89,7 +89,7 @@ class FutureView:
         if self.poses not in get_args(PoseSource):
             raise ValueError(f"unknown poses {self.poses!r}; want {', '.join(get_args(PoseSource))}")
 
-    def embed(self, jepa: BEVJEPA, clips: ClipBatch) -> torch.Tensor:
+    def embed(self, jepa: BEVWorldModel, clips: ClipBatch) -> torch.Tensor:
         """(B * F, C + 1, Y, X)."""
         clips = self._moved(clips)
         state, _ = jepa.encode_context(clips)
@@ -121,12 +121,12 @@ class Source:
     """
 
     name: str
-    jepa: BEVJEPA | None
+    jepa: BEVWorldModel | None
     grid: BEVGrid
     fingerprint: str
 
     @classmethod
-    def of_model(cls, name: str, jepa: BEVJEPA, architecture: str) -> Source:
+    def of_model(cls, name: str, jepa: BEVWorldModel, architecture: str) -> Source:
         """A model, frozen; ``architecture`` is any text that decides what the weights mean, such as its config."""
         jepa = jepa.requires_grad_(False).eval()
         digest = hashlib.sha256(architecture.encode())

@@ -14,8 +14,8 @@ import torch
 from avjepa.bev.cell_states import lidar_cell_states
 from avjepa.conventions import OCCUPIED, UNOBSERVED
 from avjepa.geometry.grid import BEVGrid
-from avjepa.jepa.model import BEVJEPA, normalise_each
 from avjepa.jepa.target_encoder import normalised
+from avjepa.jepa.world_model import BEVWorldModel, normalise_each
 from avjepa.probes.baselines import raw_features
 from avjepa.sensors.sample import ClipBatch
 
@@ -30,10 +30,10 @@ class ResidualView:
 
     norm_only: bool = False
 
-    def embed(self, jepa: BEVJEPA, clips: ClipBatch) -> torch.Tensor:
+    def embed(self, jepa: BEVWorldModel, clips: ClipBatch) -> torch.Tensor:
         """State, present embedding and residual, all normalised; the residual's norm; where it is known: (B, 3 C + 2, Y, X)."""
         frames = clips.context_in_now()
-        z = jepa.encoder(frames).unflatten(0, (clips.shape[0], clips.num_context))  # (B, T, C, Y, X)
+        z = jepa.encoder(frames).z.unflatten(0, (clips.shape[0], clips.num_context))  # (B, T, C, Y, X)
         residual, known = static_residual(z, _states(clips, jepa.encoder.grid) != UNOBSERVED)
         norm = residual.norm(dim=1, keepdim=True) / residual.shape[1] ** 0.5
         if self.norm_only:

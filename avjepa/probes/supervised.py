@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from avjepa.jepa.model import BEVJEPA
+from avjepa.jepa.world_model import BEVWorldModel
 from avjepa.probes.heads import DenseHead, HeadKind, draw_window
 from avjepa.probes.task import Items
 from avjepa.sensors.collate import collate_clips
@@ -32,7 +32,9 @@ class SupervisedTraining:
     max_grad_norm: float = 1.0
 
 
-def train_supervised(jepa: BEVJEPA, head: DenseHead, train: Items, training: SupervisedTraining, seed: int) -> None:
+def train_supervised(
+    jepa: BEVWorldModel, head: DenseHead, train: Items, training: SupervisedTraining, seed: int
+) -> None:
     """Fit a model and a head to the labels of the training items, in place; no augmentation, no mask.
 
     Args:

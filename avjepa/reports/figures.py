@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from avjepa.conventions import UNOBSERVED
 from avjepa.files import replacing
 from avjepa.geometry.grid import BEVGrid
-from avjepa.jepa.model import Predictions
+from avjepa.jepa.world_model import Predictions
 from avjepa.probes.colours import state_panel
 
 HIDDEN_COLOUR = (0.25, 0.45, 0.95)

@@ -159,18 +159,37 @@ class ClipBatch:
         }
         return replace(self, **moved)
 
-    def context_in_now(self) -> FrameBatch:
-        """The T past and present frames of every clip, all moved into the present ego frame; M = B * T."""
-        return self._frames(slice(0, self.num_context), self.now_T_frame)
+    def context_in_now(self, newest: int | None = None) -> FrameBatch:
+        """The past and present frames of every clip, all moved into the present ego frame; M = B * T.
 
-    def targets(self) -> FrameBatch:
-        """The present and future frames of every clip, each in its own ego frame; M = B * (1 + F)."""
+        Args:
+            newest: how many of them, the newest; None for all T.
+
+        Raises:
+            ValueError: the clips have fewer.
+        """
+        if newest is not None and newest > self.num_context:
+            raise ValueError(f"want {newest} past and present frames, but the clips have {self.num_context}")
+        first = 0 if newest is None else self.num_context - newest
+        return self._frames(slice(first, self.num_context), self.now_T_frame)
+
+    def targets(self, turn: torch.Tensor | None = None) -> FrameBatch:
+        """The present and future frames of every clip, each in its own ego frame; M = B * (1 + F).
+
+        Args:
+            turn: (B, S, 4, 4), moves every frame into another one, in place of its own ego frame.
+        """
         identity = torch.eye(4, device=self.now_T_frame.device).expand_as(self.now_T_frame)
-        return self._frames(slice(self.num_context - 1, None), identity)
+        return self._frames(slice(self.num_context - 1, None), identity if turn is None else turn)
 
     def all_in_now(self) -> FrameBatch:
         """Every frame of every clip, moved into the present ego frame; M = B * S."""
         return self._frames(slice(0, None), self.now_T_frame)
+
+    def without_ego_motion(self) -> ClipBatch:
+        """The clips as they would be if nobody knew that the car moves."""
+        identity = torch.eye(4, device=self.now_T_frame.device).expand_as(self.now_T_frame)
+        return replace(self, now_T_frame=identity.contiguous())
 
     def frame_T_now(self) -> torch.Tensor:
         """(B, 1 + F, 4, 4): from the present ego frame to that of the present and each future frame."""

@@ -20,17 +20,17 @@ def encoder(cameras: bool = True) -> BEVEncoder:
 def test_shape_and_grid():
     model = encoder()
     assert model.grid == tiny.BEV
-    assert model(frames()).shape == (3, tiny.CHANNELS, 32, 32)
+    assert model(frames()).z.shape == (3, tiny.CHANNELS, 32, 32)
 
 
 def test_frames_do_not_touch_each_other():
     model, batch = encoder(), frames()
-    together = model(batch)
+    together = model(batch).z
     darker = replace(batch, images=batch.images.clone())
     darker.images[2] = 0
     fewer = batch.keep_points((batch.point_frame != 2) | (batch.points[:, 2] < 0.5))
     for changed in (darker, fewer):
-        z = model(changed)
+        z = model(changed).z
         torch.testing.assert_close(z[:2], together[:2], atol=1e-5, rtol=1e-4)
         assert not torch.allclose(z[2], together[2], atol=1e-3)
 
@@ -38,7 +38,7 @@ def test_frames_do_not_touch_each_other():
 @pytest.mark.parametrize("sensor", ["lidar", "camera"])
 def test_either_sensor_reaches_the_embedding_and_may_be_absent(sensor):
     model, batch = encoder(), frames()
-    z = model(batch)
+    z = model(batch).z
     if sensor == "lidar":
         absent = replace(
             batch.keep_points(torch.zeros(len(batch.points), dtype=torch.bool)),
@@ -46,7 +46,7 @@ def test_either_sensor_reaches_the_embedding_and_may_be_absent(sensor):
         )
     else:
         absent = replace(batch, camera_present=torch.zeros_like(batch.camera_present))
-    without = model(absent)
+    without = model(absent).z
     assert torch.isfinite(without).all()
     assert (without - z).abs().max() > 1e-2
 
@@ -56,7 +56,7 @@ def test_absent_is_not_the_same_as_seeing_nothing():
     model, batch = encoder(cameras=False), frames()
     torch.nn.init.normal_(model.fuse.no_lidar)
     nothing = batch.keep_points(torch.zeros(len(batch.points), dtype=torch.bool))
-    assert not torch.equal(model(nothing), model(replace(nothing, lidar_present=torch.zeros(3, dtype=torch.bool))))
+    assert not torch.equal(model(nothing).z, model(replace(nothing, lidar_present=torch.zeros(3, dtype=torch.bool))).z)
 
 
 def test_hidden_cells_carry_the_mask_token():
@@ -78,17 +78,17 @@ def test_points_above_the_grid_do_not_betray_a_hidden_cell():
     batch.points[inside, 2] = 9.0
     hidden = torch.zeros(3, 32, 32, dtype=torch.bool)
     hidden[:, 13:19, 13:19] = True
-    z = model(batch, hidden)
-    assert torch.equal(model(batch.keep_points(~inside), hidden), z)
+    z = model(batch, hidden).z
+    assert torch.equal(model(batch.keep_points(~inside), hidden).z, z)
 
 
 def test_idle_branches_still_give_a_gradient_of_zero():
     """So that ranks agree on which parameters have one."""
     model, batch = encoder().train(), frames()
-    model(replace(batch, camera_present=torch.zeros_like(batch.camera_present))).sum().backward()
+    model(replace(batch, camera_present=torch.zeros_like(batch.camera_present))).z.sum().backward()
     assert all(p.grad is not None and not p.grad.any() for p in (*model.camera.parameters(), *model.lift.parameters()))
     model.zero_grad(set_to_none=True)
-    model(batch.keep_points(torch.zeros(len(batch.points), dtype=torch.bool))).sum().backward()
+    model(batch.keep_points(torch.zeros(len(batch.points), dtype=torch.bool))).z.sum().backward()
     assert all(p.grad is not None for p in model.lidar.parameters())
     assert zero_of(model.lidar).item() == 0
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -117,8 +118,11 @@ def test_occupancy_loss_by_hand():
 
 
 def test_total_is_the_weighted_sum_and_zero_switches_off():
-    terms = LossTerms(*(torch.tensor(float(10**i)) for i in range(7)))
     weights = LossWeights(masked=1, future=2, rollout=3, variance=4, covariance=5, sigreg_times_n=6, occupancy=7)
-    assert terms.total(weights).item() == 7654321
-    broken = LossTerms(*(torch.tensor(1.0),) * 6, torch.tensor(float("nan")))
-    assert broken.total(LossWeights(occupancy=0)).item() == pytest.approx(1 + 1 + 0.5 + 1 + 0.04)
+    terms = LossTerms(*(torch.tensor(float(10**i)) for i in range(7)), weights)
+    assert terms.total().item() == 7654321
+    more = replace(terms, extras={"deep": torch.tensor(0.5)})
+    assert more.total().item() == 7654321.5
+    assert list(more.named()) == [term.name for term in fields(LossWeights)] + ["deep"]
+    broken = LossTerms(*(torch.tensor(1.0),) * 6, torch.tensor(float("nan")), LossWeights(occupancy=0))
+    assert broken.total().item() == pytest.approx(1 + 1 + 0.5 + 1 + 0.04)

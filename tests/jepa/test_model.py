@@ -66,17 +66,17 @@ def test_camera_features_in_hidden_cells_do_not_reach_the_context(monkeypatch):
 def test_targets_where_nothing_was_observed_or_outside_the_overlap_do_not_count(monkeypatch):
     model, clips = tiny.jepa(cameras=False).eval(), tiny.batch()
     terms, predictions = model(clips)
-    encode = type(model).encode_targets
+    encode = type(model).embed_targets
 
     def poisoned(counted):
         def run(self, clips):
-            states, target = encode(self, clips)
-            return states, torch.where(counted[:, :, None], target, 77.0)
+            states, target, maps = encode(self, clips)
+            return states, torch.where(counted[:, :, None], target, 77.0), maps
 
         return run
 
     # The rollout counts cells that lie in the overlap of two steps: a part of the valid ones, so valid cells hold all that counts.
-    monkeypatch.setattr(type(model), "encode_targets", poisoned(predictions.valid))
+    monkeypatch.setattr(type(model), "embed_targets", poisoned(predictions.valid))
     same, _ = model(clips)
     for field in fields(terms):
         assert torch.equal(getattr(same, field.name), getattr(terms, field.name)), field.name
@@ -85,7 +85,7 @@ def test_targets_where_nothing_was_observed_or_outside_the_overlap_do_not_count(
 
     some = predictions.valid.clone()
     some[:, 1] = False
-    monkeypatch.setattr(type(model), "encode_targets", poisoned(some))
+    monkeypatch.setattr(type(model), "embed_targets", poisoned(some))
     assert not torch.equal(model(clips)[0].future, terms.future)
 
 
@@ -98,7 +98,7 @@ def test_every_trained_parameter_gets_a_gradient():
         clips = replace(tiny.batch(0, 1, 2), seeds=(step, step + 10, step + 20))
         terms, _ = model(clips)
         optimizer.zero_grad()
-        terms.total(model.weights).backward()
+        terms.total().backward()
         optimizer.step()
         touched |= {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
@@ -112,7 +112,7 @@ def test_training_lowers_the_loss():
     losses = []
     for _ in range(12):
         terms, _ = model(clips)
-        loss = terms.total(model.weights)
+        loss = terms.total()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -152,7 +152,7 @@ def test_missing_sensors(missing):
         keep = clips.point_frame != clips.shape[0] * clips.shape[1] - 1  # the last frame of the last clip
         clips = replace(clips, points=clips.points[keep], point_frame=clips.point_frame[keep])
     terms, predictions = model(clips)
-    assert torch.isfinite(terms.total(model.weights))
+    assert torch.isfinite(terms.total())
     assert predictions.target.shape[:2] == (2, 3)
     if missing != "lidar":
         assert (predictions.states == OCCUPIED).any()

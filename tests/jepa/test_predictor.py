@@ -3,9 +3,9 @@ import torch
 
 from avjepa.geometry.ego_motion import warp_bev
 from avjepa.geometry.rigid import invert, transform_from_se2, transform_points
-from avjepa.jepa.model import normalise_each
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.target_encoder import normalised
+from avjepa.jepa.world_model import normalise_each
 from avjepa.sensors.collate import collate_clips
 from avjepa.sensors.sample import Clip
 from tests.jepa import tiny
