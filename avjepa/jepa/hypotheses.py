@@ -1,7 +1,7 @@
 """Forks in the future: several predictions of it, of which only the best counts.
 
-Where a car may turn or go straight, one prediction is the mean of both and right about neither. Each hypothesis has a code that joins
-the motion in the predictor; region by region the one nearest to what happened is trained, and the others a little, so that
+Where a car may turn or go straight, one prediction is the mean of both and right about neither. Each hypothesis has a code that
+joins the motion in the predictor; region by region the one nearest to what happened is trained, and the others a little, so that
 none is forgotten (relaxed winner-takes-all, Rupprecht et al. 2017, eq. 5). Letters: see conventions.py.
 """
 

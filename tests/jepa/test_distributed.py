@@ -10,9 +10,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
+from avjepa.jepa.causal import CausalPrediction
+from avjepa.jepa.deep import DeepSupervision
+from avjepa.jepa.hypotheses import FutureHypotheses
 from avjepa.jepa.losses import LossWeights
 from avjepa.jepa.masks import SensorDrop
 from avjepa.jepa.sigreg import SIGReg
+from avjepa.jepa.uncertainty import PredictionUncertainty
 from tests.jepa import tiny
 
 SEEDS = (0, 1, 2, 3)
@@ -24,7 +28,16 @@ def gradients(model) -> dict[str, torch.Tensor]:
 
 def make():
     weights = LossWeights(sigreg_times_n=0.1)
-    return tiny.jepa(sensor_drop=SensorDrop(0.5, 0.5, 0.5), weights=weights, sigreg=SIGReg()).train()
+    torch.manual_seed(1)
+    extras = {
+        "deep": DeepSupervision(tiny.CHANNELS, 16),
+        "causal": CausalPrediction(),
+        "hypotheses": FutureHypotheses(2, 16),
+        "uncertainty": PredictionUncertainty(tiny.CHANNELS),
+    }
+    extras["deep"].advance(1.0)
+    drop = SensorDrop(0.5, 0.5, 0.5)
+    return tiny.jepa(sensor_drop=drop, weights=weights, sigreg=SIGReg(), extras=extras).train()
 
 
 def run_rank(rank: int, folder: str) -> None:

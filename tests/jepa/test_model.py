@@ -1,4 +1,4 @@
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,8 +78,8 @@ def test_targets_where_nothing_was_observed_or_outside_the_overlap_do_not_count(
     # The rollout counts cells that lie in the overlap of two steps: a part of the valid ones, so valid cells hold all that counts.
     monkeypatch.setattr(type(model), "embed_targets", poisoned(predictions.valid))
     same, _ = model(clips)
-    for field in fields(terms):
-        assert torch.equal(getattr(same, field.name), getattr(terms, field.name)), field.name
+    for name, term in terms.named().items():
+        assert torch.equal(same.named()[name], term), name
     assert not (predictions.valid & (predictions.states == UNOBSERVED)).any()
     assert not (predictions.valid[:, 0] & ~predictions.mask.hidden).any()
 
@@ -128,8 +128,8 @@ def test_a_step_is_a_pure_function_of_clips_and_seeds():
     a = first(clips)[0]
     torch.manual_seed(456)
     b = second(clips)[0]
-    for field in fields(a):
-        assert torch.equal(getattr(a, field.name), getattr(b, field.name))
+    for name, term in a.named().items():
+        assert torch.equal(b.named()[name], term), name
 
 
 @pytest.mark.parametrize("missing", ["lidar", "cameras", "one camera", "an empty scan"])

@@ -13,6 +13,7 @@ from avjepa.bev.lidar_sparse import SparseEncoder
 from avjepa.bev.lift_splat import DepthBins, LiftSplat
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.rigid import invert, transform_from_se2, transform_points
+from avjepa.jepa.extras import Extra
 from avjepa.jepa.losses import LossWeights
 from avjepa.jepa.masks import GroupMask, SensorDrop
 from avjepa.jepa.model import BEVJEPA
@@ -48,6 +49,8 @@ def jepa(
     sensor_drop: SensorDrop | None = None,
     weights: LossWeights | None = None,
     sigreg: SIGReg | None = None,
+    extras: dict[str, Extra] | None = None,
+    ego_motion: bool = True,
 ) -> BEVJEPA:
     """The whole model."""
     torch.manual_seed(seed)
@@ -60,6 +63,8 @@ def jepa(
         sensor_drop=sensor_drop,
         weights=weights or LossWeights(),
         sigreg=sigreg,
+        extras=extras,
+        ego_motion=ego_motion,
     )
 
 

@@ -3,7 +3,7 @@
 from mmengine.config import read_base
 
 with read_base():
-    from .bev_jepa_city import *
+    from ..bev_jepa_city import *
 
 from avjepa.jepa.masks import Region
 from avjepa.jepa.target_regions import Blocks, ChangeZones, FutureOnly, RareThings, RouteAhead, Shadows, ThinStructures

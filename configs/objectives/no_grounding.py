@@ -1,0 +1,8 @@
+"""The default without the small occupancy loss: embeddings alone."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..bev_jepa_city import *
+
+model.jepa.weights.update(occupancy=0.0)

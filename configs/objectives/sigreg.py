@@ -1,0 +1,12 @@
+"""SIGReg in place of teacher, stop-gradient, variance and covariance (LeJEPA)."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..bev_jepa_city import *
+
+from avjepa.jepa.sigreg import SIGReg
+from avjepa.jepa.target_encoder import SharedTarget
+
+model.jepa.update(target=dict(type=SharedTarget, stop_gradient=False), sigreg=dict(type=SIGReg), cell_loss="l2")
+model.jepa.weights.update(variance=0.0, covariance=0.0, sigreg_times_n=0.1)
