@@ -12,6 +12,7 @@ from mmengine.optim import AmpOptimWrapper
 from avjepa.errors import ConfigError
 
 DATA_ROOT_VARIABLE = "AVJEPA_NUSCENES"  # for configs that name none
+ROOT_VARIABLES = {"data/nuscenes": "AVJEPA_NUSCENES", "data/city": "AVJEPA_CITY"}  # of joined data sets
 KINDS = {
     "training": ("model", "train_data", "monitor", "optim_wrapper", "train_cfg"),
     "a probe": ("probe", "heads", "train_data", "test_data", "pretrain_config"),
@@ -26,8 +27,8 @@ def load_config(
 ) -> Config:
     """Read a pure-Python config, apply ``key=value`` options, and set the data root of every data set in it.
 
-    The data root is, in this order: the argument, the environment variable that the config names, the config's own. ``kind``
-    is what the config must be for, if it matters.
+    The data root is, in this order: the argument, the environment variable that the config names, the config's own. Joined data
+    sets have a root each: $AVJEPA_NUSCENES, $AVJEPA_CITY, or their own. ``kind`` is what the config must be for, if it matters.
 
     Raises:
         ConfigError: no such file, an error in it, a config for something else, or an option whose key does not exist.
@@ -48,10 +49,12 @@ def load_config(
     data_root = data_root or os.environ.get(cfg.get("data_root_variable", DATA_ROOT_VARIABLE))
     if data_root:
         for part in ("train_data", "monitor"):
-            if part in cfg:
+            if part in cfg and "root" in cfg[part].dataset:
                 cfg[part].dataset.root = data_root
         for split in cfg.get("test_data", {}).values():
             split.root = data_root
+    for joined in cfg.get("train_data", {}).get("dataset", {}).get("datasets", ()):
+        joined.root = os.environ.get(ROOT_VARIABLES.get(joined.root, ""), joined.root)
     return cfg
 
 

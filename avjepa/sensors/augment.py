@@ -15,6 +15,7 @@ import torch
 
 from avjepa.geometry.camera import flip_pixels, resize_pixels, rotate_pixels, shift_pixels
 from avjepa.geometry.rigid import invert, transform_from_se2, transform_points
+from avjepa.sensors.randomise import SensorRandomisation, randomise
 from avjepa.sensors.sample import Clip, Frame
 
 
@@ -29,6 +30,7 @@ class Augmentation:
         image_crop_px: largest shift of the image, both ways in both axes.
         image_flip: probability of mirroring an image.
         image_rotate_rad: largest turn of an image, both ways.
+        sensors: how the sensors themselves are randomised, or None.
 
     Raises:
         ValueError: a probability is not in [0, 1], a range does not ascend, or an image would shrink to nothing.
@@ -41,6 +43,7 @@ class Augmentation:
     image_crop_px: int = 8
     image_flip: float = 0.5
     image_rotate_rad: float = 0.09
+    sensors: SensorRandomisation | None = None
 
     def __post_init__(self) -> None:
         chances = (self.flip_x, self.flip_y, self.image_flip)
@@ -55,7 +58,9 @@ def augment(clip: Clip, augmentation: Augmentation, generator: torch.Generator) 
     aug_T_ego = draw_ego_change(augmentation, generator)
     height, width = clip.now.images.shape[-2:]
     aug_T_pix = [draw_image_change(augmentation, generator, height, width) for _ in range(len(clip.now.images))]
-    return replace(clip, frames=tuple(change_images(change_ego(frame, aug_T_ego), aug_T_pix) for frame in clip.frames))
+    frames = tuple(change_images(change_ego(frame, aug_T_ego), aug_T_pix) for frame in clip.frames)
+    changed = replace(clip, frames=frames)
+    return changed if augmentation.sensors is None else randomise(changed, augmentation.sensors, generator)
 
 
 def change_ego(frame: Frame, aug_T_ego: np.ndarray) -> Frame:
