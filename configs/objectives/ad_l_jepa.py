@@ -9,6 +9,7 @@ future, no covariance, no grounding. Where it departs from the paper (Zhu et al.
     - cells that no ray has seen are hidden like free ones, but have no part in the loss;
     - cameras, sensor drop and the predictor are those of the other objectives, so that only the objective differs.
 The monitor keeps its future frames: its ratios then tell what a predictor is worth there that has never been asked for them.
+Probe it with `--cfg-options pretrain_config=../objectives/ad_l_jepa.py`.
 """
 
 from mmengine.config import read_base
@@ -23,3 +24,4 @@ model.jepa.target.update(momentum_start=0.996)
 model.jepa.mask.regions.blocks.sampler.update(block_cells=(1, 1), hidden_share=0.5)
 model.jepa.weights.update(future=0.0, rollout=0.0, covariance=0.0, occupancy=0.0)
 model.jepa.update(cell_loss="cosine", occupied_weight=0.75)
+del probe_config  # noqa: F821 - it is of another architecture

@@ -1,4 +1,7 @@
-"""BEVContrast on the model of the city run: the same data and encoder; nothing is hidden, and the predictor is not trained."""
+"""BEVContrast on the model of the city run: the same data and encoder; nothing is hidden, and the predictor is not trained.
+
+Probe it with `--cfg-options pretrain_config=../objectives/bev_contrast.py`.
+"""
 
 from mmengine.config import read_base
 
@@ -14,3 +17,4 @@ model.jepa = dict(
     predictor=model.jepa.predictor,
     sensor_drop=model.jepa.sensor_drop,
 )
+del probe_config  # noqa: F821 - it is of another architecture

@@ -1,4 +1,7 @@
-"""Occupancy-MAE on the model of the city run: the same data, masks, encoder and predictor, and voxels in place of embeddings."""
+"""Occupancy-MAE on the model of the city run: the same data, masks, encoder and predictor, and voxels in place of embeddings.
+
+Probe it with `--cfg-options pretrain_config=../objectives/occupancy_mae.py`.
+"""
 
 from mmengine.config import read_base
 
@@ -16,3 +19,4 @@ model.jepa = dict(
     sensor_drop=model.jepa.sensor_drop,
     voxel_m=0.5,
 )
+del probe_config  # noqa: F821 - it is of another architecture
