@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         lock.close()
         last = work_dir / "last.pth"
         print(f"done: {last}")
-        if "probe_config" in cfg:
+        if cfg.get("probe_config"):
             print(f"next: python tools/probe.py {cfg.probe_config} {last}")
 
 

@@ -145,6 +145,8 @@ class PictureHook(Hook):
         if (iteration % self.interval and iteration != runner.max_iters) or not is_main_process():
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if model.last_predictions is None:  # a method that predicts no embedding
+            return
         path = Path(runner.work_dir) / "pictures" / f"iter_{iteration:06d}.png"
         seconds = data_batch.time_s[0, data_batch.num_context - 1 :].tolist()
         save_prediction_picture(path, model.last_predictions, seconds, model.jepa.encoder.grid)

@@ -76,4 +76,4 @@ def measure(jepa: BEVWorldModel, clips: ClipBatch) -> dict[str, float]:
 def _errors(jepa: BEVWorldModel, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Error of every cell of every future horizon (B, F, Y, X)."""
     error = cell_error(predicted[:, 1:].flatten(0, 1), target[:, 1:].flatten(0, 1), jepa.cell_loss)
-    return error.unflatten(0, (len(predicted), -1))
+    return error.unflatten(0, (len(predicted), predicted.shape[1] - 1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from avjepa.bev.voxel_states import crossed_voxels
 from avjepa.geometry.camera import in_image, project
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.occ3d import CLASS_NAMES, FREE, OCC3D_GRID, UNKNOWN, xyz_from_zyx
@@ -18,8 +19,6 @@ from avjepa.probes.occ3d_files import Occ3DLabels
 from avjepa.sensors.sample import Clip, Frame
 
 OTHERS = CLASS_NAMES.index("others")
-STEP_M = 0.2  # between the places along a ray that are marked free: half a voxel
-SURFACE_M = 0.4  # before a return nothing is called free: the voxel of the surface, and of thin things before it
 # nuScenes categories by how they begin, as nuScenes-lidarseg merges them.
 CLASS_OF_CATEGORY = {
     "movable_object.barrier": "barrier",
@@ -53,7 +52,8 @@ def lidar_occupancy(clip: Clip, boxes: BoxTables) -> Occ3DLabels:
         xyz = transform_points(now_T_frame, frame.points_ego[own, :3])
         classes, moves = (of_point[own] for of_point in classes_of_points(frame, boxes))
         add_votes(votes, xyz, classes, torch.ones_like(moves) if is_now else ~moves)
-        free = crossed_voxels(transform_points(now_T_frame, frame.lidar_origin_ego[None])[0], xyz, OCC3D_GRID)
+        origins = transform_points(now_T_frame, frame.lidar_origin_ego[None]).expand_as(xyz)
+        free = crossed_voxels(origins, xyz, torch.zeros(len(xyz), dtype=torch.long), 1, OCC3D_GRID)[0]
         crossed = crossed | free
         if is_now:
             now_votes = torch.zeros_like(votes)
@@ -99,25 +99,6 @@ def add_votes(votes: torch.Tensor, xyz: torch.Tensor, classes: torch.Tensor, cou
     keep = inside & counted
     one = torch.ones(int(keep.sum()), dtype=votes.dtype)
     votes.index_put_((classes[keep], *index_zyx[keep].unbind(-1)), one, accumulate=True)
-
-
-def crossed_voxels(origin: torch.Tensor, ends: torch.Tensor, grid: BEVGrid) -> torch.Tensor:
-    """Voxels (Z, Y, X), bool, that rays from ``origin`` (3,) to ``ends`` (P, 3) cross before their last SURFACE_M."""
-    crossed = torch.zeros(grid.shape_zyx, dtype=torch.bool)
-    if not len(ends):
-        return crossed  # of a LiDAR that may not even have a place
-    offsets = ends - origin
-    length_m, order = offsets.norm(dim=1).sort(descending=True)
-    unit = offsets[order] / length_m[:, None].clamp(min=1e-6)
-    corners = [torch.tensor(ranges) for ranges in (grid.x_range_m, grid.y_range_m, grid.z_range_m)]
-    reach_m = torch.stack([(corner - at).abs().max() for corner, at in zip(corners, origin, strict=True)]).norm()
-    for distance_m in torch.arange(STEP_M, float(reach_m), STEP_M):
-        longer = int((length_m > distance_m + SURFACE_M).sum())  # the longest come first
-        if not longer:
-            break
-        index_zyx, inside = grid.cell_index(origin + unit[:longer] * distance_m)
-        crossed[index_zyx[inside].unbind(-1)] = True
-    return crossed
 
 
 def in_some_image(frame: Frame, grid: BEVGrid) -> torch.Tensor:

@@ -115,6 +115,20 @@ class FrameBatch:
         """The same frames with the points where ``keep`` (P,) is true."""
         return replace(self, points=self.points[keep], point_frame=self.point_frame[keep])
 
+    def keep_frames(self, keep: torch.Tensor) -> FrameBatch:
+        """The frames where ``keep`` (M,) is true, numbered anew."""
+        kept = self.keep_points(keep[self.point_frame])
+        return FrameBatch(
+            points=kept.points,
+            point_frame=(keep.cumsum(0) - 1)[kept.point_frame],
+            lidar_present=self.lidar_present[keep],
+            lidar_origin=self.lidar_origin[keep],
+            images=self.images[keep],
+            pix_T_cam=self.pix_T_cam[keep],
+            bev_T_cam=self.bev_T_cam[keep],
+            camera_present=self.camera_present[keep],
+        )
+
 
 @dataclass(frozen=True)
 class ClipBatch:

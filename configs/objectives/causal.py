@@ -17,3 +17,4 @@ model.jepa.update(
 )
 model.jepa.mask.update(regions=dict(future=dict(type=Region, sampler=dict(type=FutureOnly))))
 model.jepa.weights.update(masked=0.0, rollout=0.0, variance=0.0, covariance=0.0, occupancy=0.0)
+probe_config = None  # those of the city are for another model

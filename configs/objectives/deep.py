@@ -10,3 +10,4 @@ from avjepa.jepa.deep import DeepSupervision
 model.jepa.update(
     extras=dict(deep=dict(type=DeepSupervision, channels=channels, lidar_channels=encoder.lidar.out_channels))
 )
+probe_config = None  # those of the city are for another model

@@ -10,3 +10,4 @@ from avjepa.jepa.hypotheses import FutureHypotheses
 model.jepa.update(
     extras=dict(hypotheses=dict(type=FutureHypotheses, count=4, hidden_channels=model.jepa.predictor.hidden_channels))
 )
+probe_config = None  # those of the city are for another model

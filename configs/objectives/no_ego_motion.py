@@ -6,3 +6,4 @@ with read_base():
     from ..bev_jepa_city import *
 
 model.jepa.update(ego_motion=False)
+probe_config = None  # those of the city are for another model

@@ -8,3 +8,4 @@ with read_base():
 from avjepa.jepa.uncertainty import PredictionUncertainty
 
 model.jepa.update(extras=dict(uncertainty=dict(type=PredictionUncertainty, channels=channels)))
+probe_config = None  # those of the city are for another model

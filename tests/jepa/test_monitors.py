@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -41,6 +42,18 @@ def test_nothing_occupied_is_nan_not_a_crash():
     monitors = measure(tiny.jepa(cameras=False).eval(), replace(clips, points=flat))
     assert torch.tensor(monitors["ratio_occupied"]).isnan()
     assert monitors["error_all"] > 0
+
+
+def test_without_a_future_std_and_rank_are_measured_and_the_rest_is_nan():
+    model = tiny.jepa(cameras=False).eval()
+    present = measure(model, tiny.batch(frames=2))
+    whole = measure(model, tiny.batch())
+    for name in ("std", "std_min", "std_raw", "rankme"):
+        assert present[name] == pytest.approx(whole[name], rel=1e-5), name
+    rest = set(present) - {"std", "std_min", "std_raw", "rankme"}
+    assert {"ratio_all", "error_all", "wrong_motion"} <= rest
+    assert all(math.isnan(present[name]) for name in rest)
+    assert set(whole) - set(present) == {"ratio_occupied_1", "ratio_occupied_2"}
 
 
 def test_changed_cells_by_hand():

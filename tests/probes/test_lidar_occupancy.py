@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.occ3d import CLASS_NAMES, FREE, OCC3D_GRID, UNKNOWN
 from avjepa.geometry.rigid import transform_from_se2
-from avjepa.probes.lidar_occupancy import OTHERS, class_of_category, crossed_voxels, in_some_image, lidar_occupancy
+from avjepa.probes.lidar_occupancy import OTHERS, class_of_category, in_some_image, lidar_occupancy
 from avjepa.sensors.sample import Clip
 from tests.jepa import tiny
 
@@ -109,23 +108,6 @@ def test_a_ray_of_another_moment_does_not_empty_what_moves_now():
     seen_through = frame_with([(20, 0, 1.4)], 1)
     labels = lidar_occupancy(Clip((before, seen_through), 2), Boxes(k1=[(10, 0, "vehicle.car", "vehicle.moving")]))
     assert at(labels.semantics, 10.2, 0.1, 1.6) == FREE  # a ray of the present
-
-
-def test_crossed_voxels_against_a_plain_walk():
-    generator = torch.Generator().manual_seed(0)
-    grid = BEVGrid((-4.0, 4.0), (-4.0, 4.0), (-1.0, 3.0), 0.4, 0.4)
-    origin = torch.tensor([0.3, -0.2, 1.0])
-    ends = origin + 12 * (torch.rand(60, 3, generator=generator) - 0.5)
-    wanted = torch.zeros(grid.shape_zyx, dtype=torch.bool)
-    for end in ends:
-        length = float((end - origin).norm())
-        for distance in np.arange(0.2, length - 0.4, 0.2):
-            index, inside = grid.cell_index(origin + (end - origin) / length * distance)
-            if inside:
-                wanted[tuple(index.tolist())] = True
-    got = crossed_voxels(origin, ends, grid)
-    assert (got != wanted).sum() <= 2  # float32 against float64, at faces
-    assert wanted.sum() > 200
 
 
 def test_no_returns_is_nothing_known():

@@ -1,0 +1,128 @@
+"""One training step of Occupancy-MAE on this world model: what is hidden is rebuilt itself, not its embedding.
+
+    1  mask      hide blocks of cells from the whole context, and drop sensors
+    2  state     the encoder embeds the past and present frames in the present ego frame; a residual joins them over time
+    3  predict   warp the state to the present and each future frame by the ego-motion and add a learned residual
+    4  targets   the voxels of the full present and future frames, each in its own ego frame, as LiDAR rays tell them
+    5  rebuild   a small head reads every predicted cell and says which voxels above it are occupied
+    6  loss      binary cross-entropy on hidden columns of the present and all columns of the future, where a ray was
+
+Steps 1 to 3 are those of model.py. After Min et al., "Occupancy-MAE: Self-supervised Pre-training Large-scale LiDAR Point Clouds
+with Masked Occupancy Autoencoders", 2022, whose target is the binary occupancy of voxels. It is the stronger form of that rival:
+    - cameras, past frames, future targets and sensor drop as the JEPA has them; the paper has one frame of LiDAR;
+    - the JEPA's blocks are hidden, whole columns of them; the paper hides single voxels, more of them near the car than far away;
+    - its decoder of three transposed convolutions is a head of two, so that the embedding itself must know the answer;
+    - a voxel is empty where a ray went through it and unknown where none did; the paper calls both empty;
+    - occupied voxels have a share of the loss, like occupied cells in the JEPA's; the paper's loss is a plain mean.
+There is no teacher, so a step is cheaper by its pass. Letters: see conventions.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from avjepa.bev.encoder import BEVEncoder
+from avjepa.bev.fuse import conv_norm_act
+from avjepa.bev.voxel_states import voxel_states
+from avjepa.conventions import UNOBSERVED
+from avjepa.jepa.losses import occupancy_loss
+from avjepa.jepa.masks import GroupMask, SensorDrop
+from avjepa.jepa.predictor import TemporalContext, WarpPredictor
+from avjepa.jepa.target_regions import scenes_of
+from avjepa.jepa.world_model import BEVWorldModel, normalise_each
+from avjepa.sensors.sample import ClipBatch
+
+
+@dataclass(frozen=True)
+class ReconstructionTerms:
+    """Both terms, each a scalar of the joined batch; their sum is the objective.
+
+    Attributes:
+        masked: of the hidden columns of the present.
+        future: of the future frames.
+    """
+
+    masked: torch.Tensor
+    future: torch.Tensor
+
+    def total(self) -> torch.Tensor:
+        """The objective."""
+        return self.masked + self.future
+
+    def named(self) -> dict[str, torch.Tensor]:
+        """Both terms by name."""
+        return {"masked": self.masked, "future": self.future}
+
+
+class OccupancyMAE(BEVWorldModel):
+    """Masked occupancy autoencoder over time.
+
+    Nothing asks its predictions to resemble the encoder's embeddings, so the monitors' prediction / persistence ratios may be
+    above 1 in a good run.
+
+    Args:
+        encoder: sensors to BEV embedding.
+        temporal: joins the context frames into one state.
+        predictor: state to masked and future embeddings.
+        mask: what is hidden from the context.
+        sensor_drop: which sensors the context loses, or None.
+        voxel_m: height of the voxels that are rebuilt; their other edges are those of a BEV cell.
+        occupied_weight: share of the loss on occupied voxels; the rest is on empty ones.
+
+    Raises:
+        ValueError: the height of the encoder's grid is not a whole number of voxels.
+    """
+
+    def __init__(
+        self,
+        encoder: BEVEncoder,
+        temporal: TemporalContext,
+        predictor: WarpPredictor,
+        mask: GroupMask,
+        sensor_drop: SensorDrop | None,
+        voxel_m: float = 0.5,
+        occupied_weight: float = 0.75,
+    ) -> None:
+        super().__init__(encoder, temporal, predictor)
+        self.voxels = replace(encoder.grid, cell_z_m=voxel_m)
+        self.decoder = nn.Sequential(
+            conv_norm_act(encoder.channels, encoder.channels),
+            nn.Conv2d(encoder.channels, self.voxels.shape_zyx[0], 1),
+        )
+        self.mask = mask
+        self.sensor_drop = sensor_drop
+        self.occupied_weight = occupied_weight
+
+    def forward(self, clips: ClipBatch) -> tuple[ReconstructionTerms, None]:
+        """Loss terms of a batch of clips; there is no target embedding to make a picture of."""
+        hidden = self.mask.draw(scenes_of(clips, self.encoder.grid), clips.seeds).hidden
+        state, _ = self.encode_context(clips, hidden, self.sensor_drop)
+        raw, overlap = self.predict(state, clips)
+        states = self.voxel_targets(clips)
+        logits = self.rebuild(raw)
+
+        counted = overlap.clone()  # (B, K, Y, X)
+        counted[:, 0] &= hidden
+        valid = counted[:, :, None] & (states != UNOBSERVED)  # (B, K, Z, Y, X)
+        terms = ReconstructionTerms(
+            masked=self._loss(logits[:, :1], states[:, :1], valid[:, :1]),
+            future=self._loss(logits[:, 1:], states[:, 1:], valid[:, 1:]),
+        )
+        return terms, None
+
+    def voxel_targets(self, clips: ClipBatch) -> torch.Tensor:
+        """Voxel states (B, K, Z, Y, X), uint8, of the full present and future frames, each in its own ego frame."""
+        return voxel_states(clips.targets(), self.voxels).unflatten(0, (clips.shape[0], -1))
+
+    def rebuild(self, raw: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K, Z, Y, X) of occupied voxels from predictions (B, K, C, Y, X), which are read as probes read them:
+        normalised.
+        """
+        return self.decoder(normalise_each(raw).flatten(0, 1)).unflatten(0, raw.shape[:2])
+
+    def _loss(self, logits: torch.Tensor, states: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Stratified cross-entropy (scalar) of voxels, all (B, K, Z, Y, X); 0 without any."""
+        return occupancy_loss(*(x.flatten(0, 2) for x in (logits, states, valid)), self.occupied_weight)

@@ -1,0 +1,91 @@
+"""Every config of another objective, trained for a few iterations on the toy drive, and read as probes read it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from avjepa.engine.config import load_config
+from avjepa.engine.data import held_out_batch
+from avjepa.engine.probe_study import load_jepa
+from avjepa.engine.registry import build
+from avjepa.probes.frozen import FutureView, PresentView
+from tests.engine.test_training import CONFIG, ROOT, environment
+from tests.toy_drive import write_toy_drive
+
+TERMS = {
+    "ad_l_jepa": {"masked", "future", "rollout", "variance", "covariance", "sigreg_times_n", "occupancy"},
+    "bev_contrast": {"contrast"},
+    "occupancy_mae": {"masked", "future"},
+}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    """A folder with the drive, and the configs on the toy model in place of the city's."""
+    folder = tmp_path_factory.mktemp("objectives")
+    write_toy_drive(folder / "drive")
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    (folder / "configs" / "bev_jepa_city.py").write_text((ROOT / CONFIG).read_text().replace("...configs.", "."))
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "configs" / "objectives").glob("*.py")))
+def test_every_objective_takes_a_step(toy, name):
+    cfg = load_config(toy / "configs" / "objectives" / f"{name}.py", data_root=str(toy / "drive"), kind="training")
+    torch.manual_seed(0)
+    model = build(cfg.model.jepa).train()
+    terms, _ = model(held_out_batch(cfg.train_data.dataset, 2))
+    loss = terms.total()
+    assert math.isfinite(loss)
+    loss.backward()
+    assert any(p.grad is not None and p.grad.any() for p in model.encoder.parameters())
+    assert f"`{name}.py`" in (ROOT / "configs" / "objectives" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(TERMS))
+def test_an_objective_trains_and_is_read_by_probes(toy, name):
+    config, work_dir = toy / "configs" / "objectives" / f"{name}.py", toy / name
+    command = ["tools/train.py", str(config), "--data", str(toy / "drive"), "--work-dir", str(work_dir)]
+    options = ["--cfg-options", "train_cfg.max_iters=4", "default_hooks.checkpoint.interval=4"]
+    done = subprocess.run(
+        [sys.executable, *command, *options], cwd=ROOT, env=environment(toy), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "next: " not in done.stdout  # the city's probe config is of another architecture
+    rows = [json.loads(row) for row in (work_dir / "loss_curve.jsonl").read_text().splitlines()]
+    assert len(rows) == 4
+    assert {key.removeprefix("loss_") for key in rows[0] if key.startswith("loss_")} == TERMS[name]
+    pictures = list((work_dir / "pictures").glob("*.png"))
+    assert len(pictures) == (1 if name == "ad_l_jepa" else 0)  # rivals predict no embedding that could be shown
+    monitors = [json.loads(row) for row in (work_dir / "monitors.jsonl").read_text().splitlines()]
+    assert all(row["std"] > 0.1 and math.isfinite(row["ratio_all"]) for row in monitors)
+
+    cfg = load_config(config, data_root=str(toy / "drive"))
+    model = load_jepa(cfg, work_dir / "last.pth").eval()
+    clips = held_out_batch(load_config(ROOT / CONFIG, data_root=str(toy / "drive")).monitor.dataset, 1)
+    with torch.no_grad():
+        present, future = PresentView().embed(model, clips), FutureView().embed(model, clips)
+    rows_columns = model.encoder.grid.shape_yx
+    assert present.shape == (1, 2 * model.encoder.channels, *rows_columns)
+    assert future.shape == (2, model.encoder.channels + 1, *rows_columns)
+    assert torch.isfinite(present).all()
+    assert torch.isfinite(future).all()
+
+
+def test_ad_l_jepa_is_the_recipe():
+    cfg = load_config(ROOT / "configs" / "objectives" / "ad_l_jepa.py")
+    jepa, data = cfg.model.jepa, cfg.train_data.dataset
+    assert (tuple(data.context_offsets), tuple(data.future_offsets), jepa.temporal.num_context) == ((0,), (), 1)
+    blocks = jepa.mask.regions.blocks.sampler
+    assert (tuple(blocks.block_cells), blocks.hidden_share) == ((1, 1), 0.5)
+    assert (jepa.cell_loss, jepa.occupied_weight, jepa.target.momentum_start) == ("cosine", 0.75, 0.996)
+    weights = {name: weight for name, weight in jepa.weights.items() if name != "type"}
+    assert weights == {"future": 0.0, "rollout": 0.0, "covariance": 0.0, "occupancy": 0.0}
