@@ -10,11 +10,8 @@ from avjepa.jepa.masks import Region
 from avjepa.jepa.target_encoder import SharedTarget
 from avjepa.jepa.target_regions import FutureOnly
 
-model.jepa.update(
-    target=dict(type=SharedTarget, stop_gradient=True),
-    cell_loss="cosine",
-    extras=dict(causal=dict(type=CausalPrediction)),
-)
-model.jepa.mask.update(regions=dict(future=dict(type=Region, sampler=dict(type=FutureOnly))))
+model.jepa.target = dict(type=SharedTarget, stop_gradient=True)
+model.jepa.update(cell_loss="cosine", extras=dict(causal=dict(type=CausalPrediction)))
+model.jepa.mask.regions = dict(future=dict(type=Region, sampler=dict(type=FutureOnly)))
 model.jepa.weights.update(masked=0.0, rollout=0.0, variance=0.0, covariance=0.0, occupancy=0.0)
 probe_config = None  # those of the city are for another model

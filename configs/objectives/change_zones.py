@@ -8,8 +8,6 @@ with read_base():
 from avjepa.jepa.masks import Region
 from avjepa.jepa.target_regions import Blocks, ChangeZones
 
-model.jepa.mask.update(
-    regions=dict(
-        blocks=dict(type=Region, sampler=dict(type=Blocks)), change=dict(type=Region, sampler=dict(type=ChangeZones))
-    )
+model.jepa.mask.regions = dict(
+    blocks=dict(type=Region, sampler=dict(type=Blocks)), change=dict(type=Region, sampler=dict(type=ChangeZones))
 )

@@ -8,14 +8,12 @@ with read_base():
 from avjepa.jepa.masks import Region
 from avjepa.jepa.target_regions import Blocks, ChangeZones, FutureOnly, RareThings, RouteAhead, Shadows, ThinStructures
 
-model.jepa.mask.update(
-    regions=dict(
-        blocks=dict(type=Region, sampler=dict(type=Blocks), weight=3.0),
-        shadows=dict(type=Region, sampler=dict(type=Shadows), weight=2.0),
-        route=dict(type=Region, sampler=dict(type=RouteAhead), weight=1.0),
-        change=dict(type=Region, sampler=dict(type=ChangeZones), weight=1.0),
-        thin=dict(type=Region, sampler=dict(type=ThinStructures), weight=1.0),
-        rare=dict(type=Region, sampler=dict(type=RareThings), weight=1.0),
-        future=dict(type=Region, sampler=dict(type=FutureOnly), weight=1.0),
-    )
+model.jepa.mask.regions = dict(
+    blocks=dict(type=Region, sampler=dict(type=Blocks), weight=3.0),
+    shadows=dict(type=Region, sampler=dict(type=Shadows), weight=2.0),
+    route=dict(type=Region, sampler=dict(type=RouteAhead), weight=1.0),
+    change=dict(type=Region, sampler=dict(type=ChangeZones), weight=1.0),
+    thin=dict(type=Region, sampler=dict(type=ThinStructures), weight=1.0),
+    rare=dict(type=Region, sampler=dict(type=RareThings), weight=1.0),
+    future=dict(type=Region, sampler=dict(type=FutureOnly), weight=1.0),
 )

@@ -8,5 +8,6 @@ with read_base():
 from avjepa.jepa.sigreg import SIGReg
 from avjepa.jepa.target_encoder import SharedTarget
 
-model.jepa.update(target=dict(type=SharedTarget, stop_gradient=False), sigreg=dict(type=SIGReg), cell_loss="l2")
+model.jepa.target = dict(type=SharedTarget, stop_gradient=False)
+model.jepa.update(sigreg=dict(type=SIGReg), cell_loss="l2")
 model.jepa.weights.update(variance=0.0, covariance=0.0, sigreg_times_n=0.1)

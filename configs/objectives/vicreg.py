@@ -7,4 +7,5 @@ with read_base():
 
 from avjepa.jepa.target_encoder import SharedTarget
 
-model.jepa.update(target=dict(type=SharedTarget, stop_gradient=False), cell_loss="l2")
+model.jepa.target = dict(type=SharedTarget, stop_gradient=False)
+model.jepa.update(cell_loss="l2")
