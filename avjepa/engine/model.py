@@ -10,7 +10,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from avjepa.engine.registry import build
 from avjepa.jepa.losses import LossTerms
 from avjepa.jepa.model import Predictions
-from avjepa.jepa.monitors import measure
+from avjepa.jepa.monitors import Monitors, measure
 from avjepa.sensors.sample import ClipBatch
 
 
@@ -34,9 +34,7 @@ class JEPATrainingModel(BaseModel):
         self.jepa = build(jepa)
         self.last_predictions: Predictions | None = None  # of the last training batch, for pictures; not state
 
-    def forward(
-        self, clips: ClipBatch, mode: Literal["loss", "monitor"] = "loss"
-    ) -> dict[str, LossTerms] | dict[str, float]:
+    def forward(self, clips: ClipBatch, mode: Literal["loss", "monitor"] = "loss") -> dict[str, LossTerms] | Monitors:
         """Loss terms of one batch, or its monitors (through here, since a sharded model works through its forward only)."""
         if mode == "monitor":
             return measure(self.jepa, clips)
