@@ -15,6 +15,7 @@ from avjepa.bev.encoder import BEVEncoder
 from avjepa.bev.lidar_sparse import SparseEncoder
 from avjepa.bev.lift_splat import DepthBins, LiftSplat
 from avjepa.engine.hooks import CheckpointHook, LossCurveHook, PictureHook, TeacherHook
+from avjepa.engine.loss_spikes import LossSpikes
 from avjepa.engine.model import JEPATrainingModel
 from avjepa.engine.optim import TrainedParameters
 from avjepa.engine.runner import ClipTrainLoop
@@ -130,7 +131,11 @@ param_scheduler = [
     dict(type=LinearLR, start_factor=0.1, by_epoch=False, begin=0, end=1000),
     dict(type=CosineAnnealingLR, eta_min_ratio=0.05, by_epoch=False, begin=1000, end=iterations),
 ]
-train_cfg = dict(type=ClipTrainLoop, max_iters=iterations)
+train_cfg = dict(
+    type=ClipTrainLoop,
+    max_iters=iterations,
+    skip_spikes=dict(type=LossSpikes, num_std=10.0, window=100, most_in_a_row=20),
+)
 parallel = "ddp"  # or "fsdp"; under tools/train.py --launcher only
 randomness = dict(seed=0)
 

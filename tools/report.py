@@ -238,8 +238,11 @@ def _read_rows(path: Path) -> list[dict]:
         rows = [json.loads(line) for line in lines[:-1]]
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error})") from error
-    if not all(isinstance(row, dict) and "iteration" in row and all(map(_is_number, row.values())) for row in rows):
-        raise DataError(f"{path}: want an iteration and numbers in every line")
+    if not all(
+        isinstance(row, dict) and _is_number(row.get("iteration")) and all(map(_is_measured, row.values()))
+        for row in rows
+    ):
+        raise DataError(f"{path}: want an iteration and numbers, or lists of them, in every line")
     return rows
 
 
@@ -278,6 +281,11 @@ def _is_full_dict(value: Any) -> bool:
 
 def _is_duration(value: Any) -> bool:
     return _is_number(value) and 0 <= value < math.inf
+
+
+def _is_measured(value: Any) -> bool:
+    """A number, or a spectrum."""
+    return all(map(_is_number, value)) if isinstance(value, list) else _is_number(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -38,6 +38,7 @@ def save_checkpoint(runner: Runner, name: str) -> Path:
         "model": get_model_state_dict(runner.model, options=WHOLE),
         "optimizer": get_optimizer_state_dict(runner.model, optimizer, options=WHOLE),
         "loss_scaler": _loss_scaler_state(runner),
+        "loss_spikes": runner.train_loop.spikes and runner.train_loop.spikes.state_dict(),
         "schedulers": [_plain(scheduler.state_dict()) for scheduler in runner.param_schedulers],
         "rng_cpu": torch.get_rng_state(),
         "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -101,6 +102,9 @@ def resume(runner: Runner, path: Path) -> int:
         set_optimizer_state_dict(runner.model, optimizer, checkpoint["optimizer"], options=WHOLE)
         if checkpoint["loss_scaler"] is not None and hasattr(runner.optim_wrapper, "loss_scaler"):
             runner.optim_wrapper.loss_scaler.load_state_dict(checkpoint["loss_scaler"])
+        spikes = runner.train_loop.spikes
+        if checkpoint.get("loss_spikes") is not None and spikes is not None:  # older checkpoints have no such key
+            spikes.load_state_dict(checkpoint["loss_spikes"])
         for scheduler, state in zip(runner.param_schedulers, checkpoint["schedulers"], strict=True):
             scheduler.load_state_dict(state)
     except (RuntimeError, KeyError, ValueError) as error:

@@ -15,10 +15,16 @@ from torch.utils.data import Dataset
 
 from avjepa.engine.checkpoint import save_checkpoint
 from avjepa.engine.data import held_out_batch
+from avjepa.engine.loss_spikes import LossSpikes
 from avjepa.errors import CollapseError
 from avjepa.files import replacing
+from avjepa.jepa.monitors import Monitors
 from avjepa.jepa.world_model import BEVWorldModel
 from avjepa.reports.figures import save_prediction_picture
+
+# Iterations at which monitors are measured whatever their interval: a collapse shows within tens of steps, and a long interval
+# would let it run for an hour.
+EARLY = (20, 50, 100, 200)
 
 
 def jepa_of(runner: Runner) -> BEVWorldModel:
@@ -33,13 +39,15 @@ class TeacherHook(Hook):
     priority = "HIGH"
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Progress is counted in finished steps, so the last update has momentum 1."""
-        if runner.optim_wrapper.should_update():
+        """Progress is counted in finished iterations, so the last update has momentum 1. A skipped step moves nothing."""
+        if runner.train_loop.updates.stepped:
             jepa_of(runner).update_target((runner.iter + 1) / runner.max_iters)
 
 
 class LossCurveHook(Hook):
-    """Writes every iteration's loss terms, unsmoothed, to ``work_dir/loss_curve.jsonl``, and stops on a loss that is not finite.
+    """Writes every iteration's loss terms, unsmoothed, to ``work_dir/loss_curve.jsonl``. A loss that was skipped as a spike has
+    ``"skipped": 1`` in its row; more of them in a row than the config allows stop the run, and so does a loss that is not
+    finite where nothing is skipped.
 
     On resume, rows past the checkpoint are dropped: the file is that of a run which was never stopped.
     """
@@ -55,19 +63,37 @@ class LossCurveHook(Hook):
             temporary.write_text("".join(row + "\n" for row in kept))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Append one row."""
+        """Append one row, and judge."""
+        updates = runner.train_loop.updates
         row = {"iteration": runner.iter + 1, **{name: float(value) for name, value in outputs.items()}}
+        if updates.spiked:
+            row["skipped"] = 1
         if is_main_process():
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-        if not math.isfinite(row["loss"]):
+        if updates.spiked:
+            self._judge_spike(runner, updates.spikes, row)
+        elif not math.isfinite(row["loss"]):
             raise CollapseError(
                 f"loss is {row['loss']} at iteration {row['iteration']}; lower optim_wrapper.optimizer.lr"
             )
 
+    def _judge_spike(self, runner, spikes: LossSpikes, row: dict) -> None:
+        what = (
+            f"loss {row['loss']:.3g} at iteration {row['iteration']} (limit {spikes.limit:.3g}: mean + {spikes.num_std:g} std of "
+            f"the last {spikes.accepted.maxlen})"
+        )
+        runner.logger.warning(f"step skipped: {what}; {spikes.skipped} so far")
+        if spikes.in_a_row > spikes.most_in_a_row:
+            raise CollapseError(
+                f"{spikes.in_a_row} steps in a row skipped, the last for its {what}; lower optim_wrapper.optimizer.lr, or raise "
+                "train_cfg.skip_spikes.num_std if these losses are healthy"
+            )
+
 
 class MonitorHook(Hook):
-    """Measures a fixed held-out batch every ``interval`` iterations and stops a collapsed run with a readable message.
+    """Measures a fixed held-out batch every ``interval`` iterations, and some times early on, and stops a collapsed run with a
+    readable message.
 
     The alarm is on the std of the embedding first: a collapsed run has the lowest loss and can have a high RankMe.
 
@@ -98,7 +124,7 @@ class MonitorHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Measure, log, and judge."""
         iteration = runner.iter + 1
-        if iteration % self.interval and iteration != runner.max_iters:
+        if iteration % self.interval and iteration not in (*EARLY, runner.max_iters):
             return
         monitors = self._measure(runner, iteration)
         if not monitors["std"] >= self.alarm_std * self.start_std:  # also catches nan
@@ -108,18 +134,22 @@ class MonitorHook(Hook):
                 "raise weights.variance, use the EMA target, or lower the learning rate"
             )
 
-    def _measure(self, runner, iteration: int) -> dict[str, float]:
+    def _measure(self, runner, iteration: int) -> Monitors:
         runner.model.eval()
         with torch.no_grad():
             monitors = runner.model(clips=self.clips.to(next(runner.model.parameters()).device), mode="monitor")
         runner.model.train()
         self._write([*self._rows(), {"iteration": iteration, **monitors}])
         for name, value in monitors.items():
-            runner.visualizer.add_scalar(f"monitor/{name}", value, iteration)
+            if not isinstance(
+                value, list
+            ):  # TensorBoard shows numbers over time; spectra are in the file and the report
+                runner.visualizer.add_scalar(f"monitor/{name}", value, iteration)
         runner.logger.info(
             f"Monitor [{iteration}/{runner.max_iters}]  std: {monitors['std']:.3f}  rankme: {monitors['rankme']:.1f}  "
             f"prediction/persistence: {monitors['ratio_occupied']:.3f} occupied, {monitors['ratio_all']:.3f} all, "
-            f"{monitors['ratio_changed']:.3f} changed  wrong motion: {monitors['wrong_motion']:.2f}"
+            f"{monitors['ratio_changed']:.3f} changed  no motion: {monitors['wrong_motion']:.2f}  "
+            f"another's motion: {monitors['shuffled_motion']:.2f}"
         )
         return monitors
 

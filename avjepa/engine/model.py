@@ -8,7 +8,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel
 
 from avjepa.engine.registry import build
-from avjepa.jepa.monitors import measure
+from avjepa.jepa.monitors import Monitors, measure
 from avjepa.jepa.world_model import Predictions, Terms
 from avjepa.sensors.sample import ClipBatch
 
@@ -22,10 +22,10 @@ class ClipsToDevice(BaseDataPreprocessor):
 
 
 class JEPATrainingModel(BaseModel):
-    """mmengine's view of :class:`avjepa.jepa.model.BEVJEPA`.
+    """mmengine's view of :class:`avjepa.jepa.model.BEVWorldModel`.
 
     Args:
-        jepa: config of the BEVJEPA, see configs/bev_jepa_nuscenes.py.
+        jepa: config of the BEVWorldModel, see configs/bev_jepa_nuscenes.py.
     """
 
     def __init__(self, jepa: dict) -> None:
@@ -33,9 +33,7 @@ class JEPATrainingModel(BaseModel):
         self.jepa = build(jepa)
         self.last_predictions: Predictions | None = None  # of the last training batch, for pictures; not state
 
-    def forward(
-        self, clips: ClipBatch, mode: Literal["loss", "monitor"] = "loss"
-    ) -> dict[str, Terms] | dict[str, float]:
+    def forward(self, clips: ClipBatch, mode: Literal["loss", "monitor"] = "loss") -> dict[str, Terms] | Monitors:
         """Loss terms of one batch, or its monitors (through here, since a sharded model works through its forward only)."""
         if mode == "monitor":
             return measure(self.jepa, clips)

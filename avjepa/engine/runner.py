@@ -14,6 +14,8 @@ from torch import nn
 
 from avjepa.bev.encoder import BEVEncoder
 from avjepa.engine import checkpoint
+from avjepa.engine.loss_spikes import GuardedUpdates
+from avjepa.engine.registry import build
 from avjepa.errors import ConfigError
 
 
@@ -75,11 +77,21 @@ class TrainRunner(Runner):
 
 @LOOPS.register_module()
 class ClipTrainLoop(BaseLoop):
-    """Iterations over an endless loader; a resumed run starts reading at its own place, without reading what came before."""
+    """Iterations over an endless loader; a resumed run starts reading at its own place, without reading what came before.
 
-    def __init__(self, runner: Runner, dataloader: torch.utils.data.DataLoader, max_iters: int) -> None:
+    Args:
+        runner: whose model is trained.
+        dataloader: of training batches.
+        max_iters: iterations of the whole run.
+        skip_spikes: config of :class:`avjepa.engine.loss_spikes.LossSpikes`; None skips nothing.
+    """
+
+    def __init__(
+        self, runner: Runner, dataloader: torch.utils.data.DataLoader, max_iters: int, skip_spikes: dict | None = None
+    ) -> None:
         super().__init__(runner, dataloader)
         self.max_iters = max_iters
+        self.spikes = build(skip_spikes)
         self.iter = 0
         self.epoch, self.max_epochs = 0, 1  # mmengine's hooks ask; an endless loader has no epochs
 
@@ -90,6 +102,7 @@ class ClipTrainLoop(BaseLoop):
     def run(self) -> nn.Module:
         """Train until ``max_iters``."""
         runner = self.runner
+        self.updates = GuardedUpdates(runner.optim_wrapper, self.spikes)
         runner.call_hook("before_train")
         runner.call_hook("before_train_epoch")
         self.dataloader.batch_sampler.first_iteration = self.iter
@@ -98,7 +111,7 @@ class ClipTrainLoop(BaseLoop):
             runner.model.train()
             batch = next(batches)
             runner.call_hook("before_train_iter", batch_idx=self.iter, data_batch=batch)
-            outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+            outputs = runner.model.train_step(batch, optim_wrapper=self.updates)
             runner.call_hook("after_train_iter", batch_idx=self.iter, data_batch=batch, outputs=outputs)
             self.iter += 1
         runner.call_hook("after_train_epoch")

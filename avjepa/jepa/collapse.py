@@ -23,6 +23,21 @@ def rankme(z_cells: torch.Tensor) -> torch.Tensor:
     return torch.exp(-(share * share.clamp(min=1e-12).log()).sum()).float()
 
 
+def variance_shares(z_cells: torch.Tensor) -> torch.Tensor:
+    """Eigenvalues of the covariance of embeddings (P, C), as shares of the whole variance, largest first: (C,), float64.
+
+    All 0 where nothing varies.
+    """
+    centred = (z_cells - z_cells.mean(0, keepdim=True)).double()
+    variances = torch.linalg.eigvalsh(centred.T @ centred).clamp(min=0).flip(0)
+    return variances / variances.sum().clamp(min=torch.finfo(torch.float64).tiny)
+
+
+def directions_holding(shares: torch.Tensor, share: float) -> int:
+    """How many of the largest shares (C,), sorted, it takes to reach ``share`` of their sum."""
+    return int((shares.cumsum(0) < share * shares.sum()).sum()) + 1
+
+
 def masked_mean(error: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
     """Mean of ``error`` (..., Y, X) over the boolean ``cells``; nan when there is none."""
     return error[cells].mean() if bool(cells.any()) else error.new_tensor(torch.nan)

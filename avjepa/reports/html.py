@@ -27,6 +27,7 @@ from avjepa.reports.html_parts import (
     missing,
     or_missing,
     png_bytes,
+    spectrum_chart,
 )
 from avjepa.reports.html_probes import ProbeResult, probe_card, probe_section
 from avjepa.sensors.sample import Frame
@@ -143,6 +144,10 @@ def _cards(run: Run, probes: Sequence[ProbeResult]) -> str:
                 "prediction error / error of copying the present, occupied cells; below 1 is learning",
             ),
             (last.get("wrong_motion"), "error without the ego-motion / with it; above 1, the motion is used"),
+            (
+                last.get("shuffled_motion"),
+                "error with another clip's ego-motion / with its own; above 1, the motion is used",
+            ),
             (last.get("std"), "std of the embedding; near 0 is collapse"),
         ]
     cards += [card for probe in probes if (card := probe_card(probe))]
@@ -180,20 +185,37 @@ def _moment(frame: Frame | None, why_not: str) -> str:
 
 def _training(run: Run) -> str:
     terms = [name for name in (run.losses[-1] if run.losses else {}) if name.startswith("loss_")]
+    losses = [row for row in run.losses if not row.get("skipped")]
+    left_out = len(run.losses) - len(losses)
     charts = [
-        line_chart("loss", run.losses, ["loss"]),
-        line_chart("prediction and grounding terms", run.losses, [name for name in terms if name not in REGULARISERS]),
-        line_chart("regularisers, unweighted", run.losses, [name for name in terms if name in REGULARISERS]),
+        line_chart("loss", losses, ["loss"]),
+        line_chart("prediction and grounding terms", losses, [name for name in terms if name not in REGULARISERS]),
+        line_chart("regularisers, unweighted", losses, [name for name in terms if name in REGULARISERS]),
         line_chart(
             "held-out error / copying the present", run.monitors, ["ratio_occupied", "ratio_all", "ratio_changed"], 1.0
         ),
         line_chart("held-out std of the embedding", run.monitors, ["std", "std_min"]),
-        line_chart("held-out effective rank (RankMe)", run.monitors, ["rankme"]),
+        line_chart("held-out effective rank (RankMe)", run.monitors, ["rankme", "rankme_moving"]),
+        line_chart(
+            "held-out error with a wrong ego-motion / the true one",
+            run.monitors,
+            ["wrong_motion", "shuffled_motion"],
+            1.0,
+        ),
+        line_chart("held-out cosine with the teacher", run.monitors, ["teacher_cosine"]),
+        spectrum_chart("share of the variance by principal direction", run.monitors, "spectrum"),
+        spectrum_chart("slowness: change per step by direction, 2 is noise", run.monitors, "slowness"),
+        line_chart(
+            "held-out slowness; changed: where things change / where not",
+            run.monitors,
+            ["slowness_min", "slowness_median", "slowness_changed"],
+        ),
     ]
     text = (
         f'<div class="charts">{"".join(charts)}</div><p class="soft">The target is learned too, so the loss may rise while the '
         "model improves; look at the held-out curves.</p>"
     )
+    text += f"<p>Skipped for their loss, and not drawn: {left_out} steps.</p>" if left_out else ""
     text += "" if run.monitors else missing("No monitors.jsonl: nothing was measured on held-out clips")
     if run.picture is None:
         return text + missing("No picture in pictures/: the run has not come to its first one")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 LIGHT = {"text": "#333333", "grid": "#bbbbbb"}
@@ -53,18 +54,14 @@ td.best { font-weight: 700 } .missing { color: var(--mark) } summary { cursor: p
 """
 
 
-def line_chart(
-    title: str, rows: Sequence[Mapping[str, float]], names: Sequence[str], level: float | None = None
-) -> str:
-    """A line chart of columns of ``rows`` over "iteration", drawn for a light and for a dark page; "" without anything to draw."""
-    curves = {name: [(r["iteration"], r[name]) for r in rows if name in r] for name in names}
+def line_chart(title: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str], level: float | None = None) -> str:
+    """A line chart of columns of ``rows`` over "iteration", drawn for a light and for a dark page; "" without anything to draw.
+    What is not a number in a column is left out.
+    """
+    curves = {name: [(r["iteration"], r[name]) for r in rows if isinstance(r.get(name), int | float)] for name in names}
     curves = {name: np.array(points, dtype=float) for name, points in curves.items() if points}
-    if not curves:
-        return ""
-    images = []
-    for colours in (LIGHT, DARK):
-        figure = Figure(figsize=(4.6, 2.9), layout="constrained")
-        axis = figure.add_subplot(facecolor="none")
+
+    def draw(axis: Axes) -> None:
         for number, (name, points) in enumerate(curves.items()):
             colour = matplotlib.colormaps["tab10"](number)
             window = max(1, len(points) // 25)
@@ -74,14 +71,39 @@ def line_chart(
                 axis.plot(points[window - 1 :, 0], smooth, color=colour, lw=1.6)
             axis.plot([], [], color=colour, label=name.removeprefix("loss_").removeprefix("ratio_"))
         if level is not None:
-            axis.axhline(level, color=colours["text"], lw=0.8, ls="--")
+            axis.axhline(level, color=axis.title.get_color(), lw=0.8, ls="--")
+
+    return _chart(title, "iteration", draw, legend=len(curves) > 1) if curves else ""
+
+
+def spectrum_chart(title: str, rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    """The first and the last list of numbers in a column of ``rows``, over their places; "" where there is none."""
+    spectra = [(row["iteration"], row[name]) for row in rows if isinstance(row.get(name), list) and row[name]]
+    shown = [spectra[0], spectra[-1]][: len(spectra)]
+
+    def draw(axis: Axes) -> None:
+        for number, (iteration, values) in enumerate(shown):
+            colour = matplotlib.colormaps["tab10"](number)
+            axis.plot(range(1, len(values) + 1), values, color=colour, lw=1.4, label=f"iteration {iteration}")
+        axis.set_ylim(bottom=0)
+
+    return _chart(title, "direction", draw, legend=True) if shown else ""
+
+
+def _chart(title: str, x_label: str, draw: Callable[[Axes], None], legend: bool) -> str:
+    """A figure that ``draw`` fills, for a light and for a dark page."""
+    images = []
+    for colours in (LIGHT, DARK):
+        figure = Figure(figsize=(4.6, 2.9), layout="constrained")
+        axis = figure.add_subplot(facecolor="none")
         axis.set_title(title, fontsize=10, color=colours["text"])
-        axis.set_xlabel("iteration", fontsize=8, color=colours["text"])
+        axis.set_xlabel(x_label, fontsize=8, color=colours["text"])
         axis.tick_params(labelsize=8, colors=colours["text"])
         axis.grid(color=colours["grid"], alpha=0.5, lw=0.5)
         for spine in axis.spines.values():
             spine.set_color(colours["grid"])
-        if len(curves) > 1:
+        draw(axis)
+        if legend:
             axis.legend(fontsize=8, frameon=False, labelcolor=colours["text"])
         images.append(png_bytes(figure, transparent=True))
     dark = f'<source media="(prefers-color-scheme: dark)" srcset="{data_url(images[1])}">'
@@ -126,9 +148,9 @@ def in_words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
-def in_digits(value: float | None) -> str:
+def in_digits(value: Any) -> str:
     """Three decimals, or "-" for what is not a finite number."""
-    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
+    return f"{value:.3f}" if isinstance(value, int | float) and math.isfinite(value) else "-"
 
 
 def in_time(seconds: float) -> str:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from avjepa.jepa.collapse import masked_mean, per_dim_std, rankme
+from avjepa.jepa.collapse import directions_holding, masked_mean, per_dim_std, rankme, variance_shares
 
 
 @pytest.mark.parametrize("rank", [1, 3, 8])
@@ -28,3 +28,17 @@ def test_masked_mean():
     error = torch.tensor([[1.0, 2.0], [4.0, 8.0]])
     assert masked_mean(error, error > 1.5).item() == pytest.approx(14 / 3)
     assert masked_mean(error, error > 100).isnan()
+
+
+def test_variance_shares_closed_form():
+    """Variances 4, 1 and 0 along the axes of a rotated frame, far from the origin."""
+    z = torch.tensor([[2.0, 0, 0], [-2.0, 0, 0], [0, 1.0, 0], [0, -1.0, 0]])
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0))).Q
+    shares = variance_shares(z @ rotation + 10.0)
+    assert shares.tolist() == pytest.approx([0.8, 0.2, 0.0], abs=1e-6)
+    assert variance_shares(torch.ones(5, 3)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("share", "needed"), [(0.5, 1), (0.6, 2), (0.8, 2), (0.95, 3), (1.0, 4)])
+def test_directions_that_hold_a_share(share, needed):
+    assert directions_holding(torch.tensor([0.5, 0.375, 0.09375, 0.03125]), share) == needed

@@ -45,7 +45,22 @@ def write_run(folder: Path) -> Path:
     (folder / "pictures").mkdir()
     losses = [{"iteration": i, "loss": 2 / i, "loss_masked": 1 / i, "loss_variance": 0.1} for i in range(1, 51)]
     (folder / "loss_curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in losses) + '{"iterat')
-    monitors = [{"iteration": i, "std": 0.8, "rankme": 9.0, "ratio_occupied": 0.987} for i in (0, 50)]
+    monitors = [
+        {
+            "iteration": i,
+            "std": 0.8,
+            "rankme": 9.0,
+            "rankme_moving": float("nan"),
+            "ratio_occupied": 0.987,
+            "shuffled_motion": 1.234,
+            "teacher_cosine": 0.9,
+            "spectrum": [0.5, 0.3, 0.2],
+            "slowness": [],
+            "slowness_min": float("nan"),
+        }
+        for i in (0, 25, 50)
+    ]
+    monitors[1]["slowness"] = [0.4, 1.9]
     (folder / "monitors.jsonl").write_text("".join(json.dumps(row) + "\n" for row in monitors))
     command = "python tools/train.py configs/tiny.py --work-dir work_dirs/seed0 --cfg-options randomness.seed=7"
     (folder / "run.json").write_text(json.dumps({"command": command, "commit": "0123abc"}))

@@ -49,6 +49,7 @@ def test_a_whole_page(tmp_path, run_dir, probes_dir, drive):
         "seed 7",
         "0123abc",
         "0.987",
+        "1.234",
         "0.400 ± 0.010",
         "gain against random init, loss against raw input",
         "BEV occupancy, near: IoU, JEPA, conv head; random init 0.100; raw input 0.500",
@@ -62,7 +63,7 @@ def test_a_whole_page(tmp_path, run_dir, probes_dir, drive):
     ):
         assert words in made.text, words
     assert 'class="missing"' not in (tmp_path / "deep" / "r.html").read_text()
-    assert made.tags.count("img") == 6 + 1 + 1 + 6 + 1  # cameras, LiDAR, probe, charts, training picture
+    assert made.tags.count("img") == 6 + 1 + 1 + 11 + 1  # cameras, LiDAR, probe, charts, training picture
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["r.html"]
 
 
@@ -172,6 +173,26 @@ def test_an_absent_camera_and_lidar_are_named(run_dir, drive):
     assert "No LiDAR at this moment" in made.text
 
 
+def test_skipped_steps_are_counted_and_not_drawn(run_dir):
+    curve = run_dir / "loss_curve.jsonl"
+    rows = [json.loads(row) for row in curve.read_text().split("\n")[:-1]]
+    drawn = Page(page(read_run(run_dir), [], None, "", []))
+    assert "Skipped for their loss" not in drawn.text
+    spike = {"iteration": 51, "loss": float("nan"), "loss_masked": 1e9, "skipped": 1}
+    curve.write_text("".join(json.dumps(row) + "\n" for row in [*rows, spike, {**spike, "iteration": 52}]))
+    with_spikes = Page(page(read_run(run_dir), [], None, "", []))
+    assert "Skipped for their loss, and not drawn: 2 steps." in with_spikes.text
+    assert with_spikes.targets[:4] == drawn.targets[:4]  # loss and its terms, light and dark: the same pictures
+
+
+def test_spectra_of_other_files_do_not_break_the_page(run_dir):
+    """A number where a list should be, and the other way round: left out."""
+    row = {"iteration": 1, "std": [1.0], "rankme": 3.0, "spectrum": 0.5, "slowness": [float("nan"), 1.0]}
+    (run_dir / "monitors.jsonl").write_text(json.dumps(row) + "\n")
+    made = Page(page(read_run(run_dir), [], None, "", []))
+    assert made.tags.count("img") == 3 + 2 + 1  # losses; rank and slowness; the training picture
+
+
 def test_a_run_without_curves_yet(run_dir):
     (run_dir / "loss_curve.jsonl").write_text("")
     made = Page(page(read_run(run_dir), [], None, "no reason", []))
@@ -192,6 +213,8 @@ def test_configs_are_parsed_and_never_run(tmp_path):
         ("loss_curve.jsonl", '{"iteration": 1}\nx\n'),
         ("loss_curve.jsonl", '{"loss": 1}\n'),
         ("monitors.jsonl", '{"iteration": 1, "std": "x"}\n'),
+        ("monitors.jsonl", '{"iteration": 1, "spectrum": [0.5, "x"]}\n'),
+        ("monitors.jsonl", '{"iteration": [1], "std": 1}\n'),
         ("stages.json", '{"a": -1}'),
         ("stages.json", "[]"),
         ("run.json", "[]"),
