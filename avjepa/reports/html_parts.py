@@ -79,7 +79,7 @@ def line_chart(title: str, rows: Sequence[Mapping[str, Any]], names: Sequence[st
 def spectrum_chart(title: str, rows: Sequence[Mapping[str, Any]], name: str) -> str:
     """The first and the last list of numbers in a column of ``rows``, over their places; "" where there is none."""
     spectra = [(row["iteration"], row[name]) for row in rows if isinstance(row.get(name), list) and row[name]]
-    shown = [spectra[0], spectra[-1]][: len(spectra)]
+    shown = spectra[:1] + spectra[1:][-1:]
 
     def draw(axis: Axes) -> None:
         for number, (iteration, values) in enumerate(shown):
