@@ -15,6 +15,7 @@ import torch
 
 from avjepa.bev.cell_states import OBSTACLE_HEIGHT_M, height_above_ground, lidar_cell_states
 from avjepa.conventions import FREE, OCCUPIED
+from avjepa.errors import ConfigError
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.resample import Window
 from avjepa.probes.boxes import KeyframeBoxes, box_of_points, boxes_of
@@ -50,7 +51,8 @@ class MovingParkedTruth:
         moves: (n,) bool.
         is_known: (n,) bool, attribute and speed agree on whether it moves.
         is_car: (n,) bool, a car, a truck or a bus.
-        seen_free: (Y, X) float32, share of the past frames that saw the cell free.
+        seen_free: (Y, X) bool, some past frame saw the cell free.
+        was_free: (Y, X) float32, mean over the past frames: 1 free, 0 occupied, one half not observed.
     """
 
     occupied: torch.Tensor
@@ -59,6 +61,7 @@ class MovingParkedTruth:
     is_known: torch.Tensor
     is_car: torch.Tensor
     seen_free: torch.Tensor
+    was_free: torch.Tensor
 
     @property
     def counted(self) -> torch.Tensor:
@@ -95,6 +98,18 @@ class MovingParkedProbe(Probe[MovingParkedTruth, torch.Tensor]):
         "them, trailers and construction vehicles not; the AP of answers that say nothing is the share of moving cells"
     )
 
+    def items_per_clip(self, dataset: NuScenesClips) -> int:
+        """One.
+
+        Raises:
+            ConfigError: the clips have no past to see motion in.
+        """
+        if dataset.num_context < 2:
+            raise ConfigError(
+                "the moving_parked probe wants clips of two context keyframes or more; set context_offsets"
+            )
+        return 1
+
     def truth(self, dataset: NuScenesClips, clip: int) -> list[MovingParkedTruth]:
         """From the boxes and the LiDAR rays of the clip's context.
 
@@ -114,7 +129,8 @@ class MovingParkedProbe(Probe[MovingParkedTruth, torch.Tensor]):
                 moves=torch.from_numpy(moving_boxes(boxes)[is_movable]),
                 is_known=torch.from_numpy(motion_is_known(boxes)[is_movable]),
                 is_car=torch.from_numpy(_begins(boxes.category, CARS)[is_movable]),
-                seen_free=(past == FREE).sum(0).float() / max(len(past), 1),
+                seen_free=(past == FREE).any(0),
+                was_free=0.5 + 0.5 * ((past == FREE).float() - (past == OCCUPIED).float()).mean(0),
             )
         ]
 
@@ -131,8 +147,8 @@ class MovingParkedProbe(Probe[MovingParkedTruth, torch.Tensor]):
     def untrained(self, train: Items, test: Items) -> Iterator[tuple[str, Callable[[], Iterator[torch.Tensor]]]]:
         """Nothing; whether the past saw the cell free; how near the car's own axis it is, where traffic drives."""
         yield "all alike", lambda: (torch.full(self.grid.shape_yx, 0.5) for _ in range(len(test)))
-        yield "seen free before", lambda: ((truth.seen_free > 0).float() for truth in test.truths())
-        yield "seen free before, share of frames", lambda: (truth.seen_free for truth in test.truths())
+        yield "seen free before", lambda: (truth.seen_free.float() for truth in test.truths())
+        yield "free against occupied before", lambda: (truth.was_free for truth in test.truths())
         yield "near the car's axis", lambda: (self._nearness() for _ in range(len(test)))
 
     def _nearness(self) -> torch.Tensor:
@@ -162,16 +178,16 @@ class MovingParkedProbe(Probe[MovingParkedTruth, torch.Tensor]):
     def panels(
         self, answer: torch.Tensor, truth: MovingParkedTruth, threshold: float, logits: torch.Tensor | None
     ) -> Panels:
-        """Probability on the cells that count, their errors, and entropy."""
+        """Probability on the cells that count, their errors, and their entropy."""
         error = hits_and_misses(answer > threshold, truth.moving, truth.counted)
-        uncertainty = None if logits is None else entropy_panel(logits)
+        uncertainty = None if logits is None else entropy_panel(logits) * truth.counted[..., None].numpy()
         return Panels(motion_panel(answer, truth.counted, truth.occupied), error, uncertainty)
 
 
 def motion_is_known(boxes: KeyframeBoxes) -> np.ndarray:
     """(n,) bool: the box has an attribute and a speed, and they agree.
 
-    An attribute alone is not enough: buses at their stop and cyclists at a light carry one that says they move.
+    An attribute alone is not enough: people who wait, buses at their stop and cyclists at a light carry one that says they move.
     """
     speed_mps = np.linalg.norm(boxes.velocity_mps[:, :2], axis=1)  # nan where unknown: neither comparison holds
     agrees = np.where(moving_boxes(boxes), speed_mps >= MOVING_MPS, speed_mps < MOVING_MPS)
