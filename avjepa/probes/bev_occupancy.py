@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from avjepa.bev.cell_states import lidar_cell_states
 from avjepa.conventions import FREE, OCCUPIED, UNOBSERVED
@@ -19,6 +18,7 @@ from avjepa.geometry.resample import Window
 from avjepa.probes.baselines import last_seen
 from avjepa.probes.colours import entropy_panel, grey_panel, hits_and_misses, state_panel
 from avjepa.probes.frozen import PresentView
+from avjepa.probes.heads import balanced_bce
 from avjepa.probes.metrics.binary import auroc, best_threshold, binary_iou
 from avjepa.probes.task import Items, Panels, Probe
 from avjepa.sensors.collate import collate_clips
@@ -99,10 +99,7 @@ class BEVOccupancyProbe(Probe[BEVOccupancyTruth, torch.Tensor]):
         """Binary cross-entropy on the known cells, both answers weighted equally."""
         occupied = torch.stack([truth.targets.occupied[window] for truth in truths])
         known = torch.stack([truth.targets.known[window] for truth in truths])
-        counted = known.sum().clamp(min=1)
-        share = ((occupied & known).sum() / counted).clamp(1e-6, 1 - 1e-6)
-        weight = torch.where(occupied, 0.5 / share, 0.5 / (1 - share)) * known
-        return F.binary_cross_entropy_with_logits(logits[:, 0], occupied.to(logits), weight, reduction="sum") / counted
+        return balanced_bce(logits[:, 0], occupied, known)
 
     def answer(self, logits: torch.Tensor, truth: BEVOccupancyTruth) -> torch.Tensor:
         """Probability."""

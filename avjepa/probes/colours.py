@@ -23,6 +23,7 @@ MAP_COLOURS = {
     **{"drivable_area": (0.42, 0.44, 0.5), "ped_crossing": (0.95, 0.85, 0.3), "walkway": (0.62, 0.5, 0.42)},
     **{"stop_line": (0.9, 0.25, 0.25), "carpark_area": (0.35, 0.45, 0.7), "divider": (0.95, 0.95, 0.95)},
 }
+PARKED = (0.2, 0.5, 0.95)
 NOTHING, UNCOUNTED = 0.45, 0.16  # greys: rightly empty, not counted
 
 
@@ -47,6 +48,15 @@ def returns_panel(score: torch.Tensor, seen: torch.Tensor) -> np.ndarray:
     share = score.float().numpy()[..., None]
     image = NOTHING * (1 - share) + np.array(STATE_COLOURS[OCCUPIED]) * share
     image[~seen.numpy()] = UNCOUNTED
+    return image
+
+
+def motion_panel(score: torch.Tensor, counted: torch.Tensor, occupied: torch.Tensor) -> np.ndarray:
+    """Counted cells (Y, X) from blue for a score of 0 (parked) to orange for 1 (moving); others grey if occupied, else dark."""
+    share = score.float().numpy()[..., None]
+    image = np.array(PARKED) * (1 - share) + np.array(STATE_COLOURS[OCCUPIED]) * share
+    image[(occupied & ~counted).numpy()] = NOTHING
+    image[~(occupied | counted).numpy()] = UNCOUNTED
     return image
 
 

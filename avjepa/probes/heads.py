@@ -169,6 +169,16 @@ def train_head(
     return head.eval()
 
 
+def balanced_bce(logits: torch.Tensor, positive: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of logits on the counted cells, yes and no weighted equally in sum; 0 without any. All of one shape,
+    such as (b, h, w), the last two bool.
+    """
+    cells = counted.sum().clamp(min=1)
+    share = ((positive & counted).sum() / cells).clamp(1e-6, 1 - 1e-6)
+    weight = torch.where(positive, 0.5 / share, 0.5 / (1 - share)) * counted
+    return F.binary_cross_entropy_with_logits(logits, positive.to(logits), weight, reduction="sum") / cells
+
+
 def draw_window(grid: BEVGrid, crop_cells: int | None, generator: torch.Generator) -> Window:
     """A random square of cells, or all of them."""
     if crop_cells is None:

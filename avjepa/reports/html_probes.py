@@ -42,6 +42,11 @@ TASKS = {
         "Dynamic filtering",
         "Which LiDAR points lie on something that moves? Without those points, what is left is a map of what stands still.",
     ),
+    "moving_parked": (
+        "Moving or parked",
+        "Of the vehicles and people that stand around the car, which move? The columns of cars, trucks and buses leave out the "
+        "people and cycles, whose shape alone would tell much.",
+    ),
 }
 NAMED_SCENES = 8
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from avjepa.probes.metrics.binary import auroc, best_threshold, binary_iou
+from avjepa.probes.metrics.binary import auroc, average_precision, best_threshold, binary_iou
 
 
 def bools(*values: int) -> torch.Tensor:
@@ -27,6 +27,22 @@ def test_auroc_by_hand():
     assert auroc(torch.tensor([0.5, 0.5, 0.5, 0.5]), truth, everything) == pytest.approx(0.5)
     assert auroc(torch.tensor([0.9, 0.4, 0.5, 0.1]), truth, bools(1, 0, 1, 1)) == 1
     assert math.isnan(auroc(torch.rand(4), bools(1, 1, 1, 1), everything))
+
+
+def test_average_precision_by_hand():
+    truth, everything = bools(1, 1, 0, 0), bools(1, 1, 1, 1)
+    assert average_precision(torch.tensor([0.9, 0.4, 0.5, 0.1]), truth, everything) == pytest.approx(
+        (1 / 1 + 2 / 3) / 2
+    )
+    assert average_precision(torch.tensor([0.5, 0.5, 0.5, 0.5]), truth, everything) == pytest.approx(
+        1 / 2
+    )  # all found at once
+    assert average_precision(torch.tensor([0.9, 0.5, 0.5, 0.1]), truth, everything) == pytest.approx(
+        (1 / 1 + 2 / 3) / 2
+    )
+    assert average_precision(torch.tensor([0.9, 0.4, 0.5, 0.1]), truth, bools(1, 0, 1, 1)) == 1
+    assert math.isnan(average_precision(torch.rand(4), bools(0, 0, 0, 0), everything))
+    assert math.isnan(average_precision(torch.rand(4), bools(1, 1, 1, 0), bools(1, 1, 1, 0)))
 
 
 def test_best_threshold():

@@ -105,7 +105,7 @@ def test_an_overlap_that_was_not_recorded_is_missed(tmp_path):
 
 def test_tasks_come_in_order_each_with_its_question(tmp_path):
     for number, task in enumerate(
-        ("zebra_crossings", "dynamic", "map", "alpha", "forecasting", "bev_occupancy", "occupancy")
+        ("zebra_crossings", "moving_parked", "dynamic", "map", "alpha", "forecasting", "bev_occupancy", "occupancy")
     ):
         write_probe(tmp_path / str(number), task=task, results={"near": NEAR, "far": NEAR})
     (tmp_path / "embeddings").mkdir()
@@ -116,12 +116,13 @@ def test_tasks_come_in_order_each_with_its_question(tmp_path):
         "Forecasting",
         "Map segmentation and completion",
         "Dynamic filtering",
+        "Moving or parked",
         "alpha",
         "zebra crossings",
     ]
-    assert len(re.findall("</h3><p>[^<]{40,}</p><h4>", html)) == 5
-    assert html.count("<h4>near</h4>") == html.count("<h4>far</h4>") == 7
-    assert Page(html).tags.count("img") == 14
+    assert len(re.findall("</h3><p>[^<]{40,}</p><h4>", html)) == 6
+    assert html.count("<h4>near</h4>") == html.count("<h4>far</h4>") == 8
+    assert Page(html).tags.count("img") == 16
 
 
 def test_a_split_without_its_picture(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 THRESHOLDS = np.linspace(0.05, 0.95, 19)
 
@@ -30,3 +30,13 @@ def auroc(score: torch.Tensor, truth: torch.Tensor, counted: torch.Tensor) -> fl
     if answers.all() or not answers.any():
         return float("nan")
     return float(roc_auc_score(answers, score[counted].cpu().numpy()))
+
+
+def average_precision(score: torch.Tensor, truth: torch.Tensor, counted: torch.Tensor) -> float:
+    """Average precision on the counted cells: the sum of precision times step of recall over the distinct scores, without
+    interpolation (cells that tie are found together); nan when only one answer occurs.
+    """
+    answers = truth[counted].cpu().numpy()
+    if answers.all() or not answers.any():
+        return float("nan")
+    return float(average_precision_score(answers, score[counted].cpu().numpy()))
