@@ -18,10 +18,8 @@ from avjepa.jepa.model import BEVJEPA
 from avjepa.probes.frozen import Source
 from avjepa.probes.heads import HeadTraining
 from avjepa.probes.splits import KINDS, PlacedFrames, PlaceSplit, check_split
-from avjepa.probes.study import RANDOM_INIT, Study
+from avjepa.probes.study import RANDOM_INIT, RAW_INPUT, Study
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
-
-RAW_INPUT = "raw input"
 
 log = logging.getLogger("avjepa")
 

@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from avjepa.engine.config import load_config
-from avjepa.engine.probe_study import RAW_INPUT, check_splits, pretrained_sources, study_of_sources, untrained_sources
+from avjepa.engine.probe_study import check_splits, pretrained_sources, study_of_sources, untrained_sources
 from avjepa.engine.study_plan import StudyPlan
 from avjepa.engine.study_runs import TrainingRun
+from avjepa.errors import UserError
 from avjepa.probes.frozen import Source
-from avjepa.probes.study import RowKey, Study
+from avjepa.probes.study import RAW_INPUT, RowKey, Study
 from avjepa.processes import cores, follow_parent
 
 ANSWERS = "answers without training"
@@ -138,6 +140,9 @@ def probe_all(
         workers: jobs at once.
         progress: as in :class:`Study`; of a single worker.
         say: is told of every job that ends.
+
+    Raises:
+        UserError: a worker was killed.
     """
     jobs = missing_jobs(probes.plan, studies, only)
     tasks = list(studies)
@@ -154,6 +159,10 @@ def probe_all(
             for number, future in enumerate(as_completed(futures), 1):
                 future.result()
                 say(f"[{number}/{len(jobs)}] probed: {futures[future]}")
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a probing process was killed; run this again, with fewer --workers if memory is short"
+            ) from error
         except BaseException:  # what is under way would be waited for
             for worker in multiprocessing.active_children():
                 worker.terminate()

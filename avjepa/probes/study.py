@@ -29,7 +29,7 @@ from avjepa.probes.supervised import SupervisedTraining, train_supervised
 from avjepa.probes.task import Items, Probe
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
-RANDOM_INIT, SUPERVISED = "random init", "supervised from scratch"
+RAW_INPUT, RANDOM_INIT, SUPERVISED = "raw input", "random init", "supervised from scratch"
 ENCODER_SUFFIX = ".encoder.pth"
 ROW_CODE = (*CODE, "probes", "probes/metrics")
 
