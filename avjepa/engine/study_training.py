@@ -57,6 +57,7 @@ class Process:
     def __init__(self, run: TrainingRun, train_tool: Path, threads: int) -> None:
         """Start it. Its output goes to ``train.log`` in the run's folder."""
         self.run = run
+        self.is_stopped = False
         run.folder.mkdir(parents=True, exist_ok=True)
         command = run.command(train_tool)
         self.part = Part(shlex.join(command), time.strftime("%Y-%m-%dT%H:%M:%S"), threads)
@@ -80,7 +81,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,  # Ctrl-C is for us; we stop it
-                preexec_fn=killed_with_parent,
+                preexec_fn=_prepare_child,
             )
 
     def has_ended(self, wait: bool = False) -> bool:
@@ -99,6 +100,7 @@ class Process:
 
     def stop(self) -> None:
         """Interrupt it, as Ctrl-C would; kill it if that is not enough."""
+        self.is_stopped = True
         self.process.send_signal(signal.SIGINT)
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
@@ -120,9 +122,17 @@ class Process:
         collapse = COLLAPSE.search(said)
         if code == 2 and collapse:
             record.state, record.reason, record.stopped_at = "collapsed", collapse[1], int(collapse[2])
-        elif code in (130, -signal.SIGINT):
+        elif self.is_stopped:
             record.reason = "interrupted"
         else:
             last = next(filter(None, map(str.strip, reversed(said.splitlines()))), "no word")
             record.state = "failed"
             record.reason = f"{'killed by ' + signal.Signals(-code).name if code < 0 else f'exit code {code}'}: {last}"
+
+
+def _prepare_child() -> None:
+    """Between fork and exec."""
+    killed_with_parent()
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # it must hear our SIGINT, also where we ignore Ctrl-C, as in a shell's "&"

@@ -268,7 +268,14 @@ def start(place: Path, out: Path, iterations: int, workers: int = 1) -> subproce
         "tasks.bev.supervised=False",
     )
     argv = arguments(place, out, "--workers", str(workers), "--seeds", "1", *options)
-    return subprocess.Popen([sys.executable, "tools/study.py", *argv], cwd=ROOT, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "tools/study.py", *argv],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where the tests run in the background
+    )
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:
