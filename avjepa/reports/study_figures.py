@@ -96,9 +96,10 @@ def _panels(result: StudyResult, draw: Callable[[Axes, StudyResult, Column], Non
     if not any(_finite(c.values(name, share)) for c in shown for name in result.names for share in result.label_shares):
         return None
     tasks = list(result.tasks.values())
-    per_row = 0.3 * len(result.names) + 1.5 if draw is by_objective else 2.6
+    best_above = draw is by_objective  # a line above each panel names the best answer
+    per_row = 0.3 * len(result.names) + 1.5 if best_above else 2.6
     figure = Figure(figsize=(2.9 * len(tasks) + 1.8, per_row * len(rows) + 0.4), layout="constrained")
-    axes = figure.subplots(len(rows), len(tasks), squeeze=False, sharey=draw is by_objective)
+    axes = figure.subplots(len(rows), len(tasks), squeeze=False, sharey=best_above)
     for line, (split, columns) in zip(axes, rows.items(), strict=True):
         placed = {column.task.title: column for column in columns}
         for axis, task in zip(line, tasks, strict=True):
@@ -107,27 +108,24 @@ def _panels(result: StudyResult, draw: Callable[[Axes, StudyResult, Column], Non
                 continue
             draw(axis, result, placed[task.title])
             metric = next(iter(task.columns.values()))
-            axis.set_title(f"{task.title}, {split}\n{metric}, {task.heads[0]} head\n", fontsize=8)
+            axis.set_title(
+                f"{task.title}, {split}\n{metric}, {task.heads[0]} head", fontsize=8, pad=16 if best_above else 5
+            )
             axis.tick_params(labelsize=7)
             axis.grid(alpha=0.35, lw=0.5)
-    _legend(figure, axes)
+    _legend(figure, axes, [result.title(name) for name in result.names])
     return figure
 
 
-def _legend(figure: Figure, axes: np.ndarray) -> None:
+def _legend(figure: Figure, axes: np.ndarray, order: list[str]) -> None:
     """One for all panels, where they name their curves."""
     named = {}
     for axis in axes.flat:
         named |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    if named:
-        figure.legend(
-            named.values(),
-            named.keys(),
-            loc="outside lower center",
-            ncols=min(len(named), 4),
-            fontsize=8,
-            frameon=False,
-        )
+    shown = [title for title in order if title in named]
+    if shown:
+        handles = [named[title] for title in shown]
+        figure.legend(handles, shown, loc="outside lower center", ncols=min(len(shown), 4), fontsize=8, frameon=False)
 
 
 def _finite(values: Sequence[float]) -> list[float]:
