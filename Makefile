@@ -23,7 +23,7 @@ ifneq ($(wildcard ../shared/data/nuscenes),)
 export AVJEPA_NUSCENES ?= $(abspath ../shared/data/nuscenes)
 endif
 
-.PHONY: help demo test lint venv venv-full clean
+.PHONY: help demo study test lint venv venv-full clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -32,6 +32,10 @@ help:  ## list the targets
 
 demo: $(CORE)  ## generate a mini city, pretrain on it, probe it, write an HTML report; run again to go on
 	$(PY) tools/demo.py --out $(DEMO)
+
+study: $(CORE)  ## generate 24 drives, train every objective with three seeds, probe them all, write the tables; run again to go on
+	$(PY) tools/make_city.py --scenes 24 --out data/city24
+	$(PY) tools/study.py configs/studies/city.py --data data/city24 --out work_dirs/study
 
 # One thread in each of two workers: two workers with two threads each would fight for two cores.
 test: lint $(FULL)  ## ruff, then every test; skipped tests are listed with their reasons

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 @contextmanager
@@ -30,3 +31,17 @@ def write_json(path: Path, data: Any) -> None:
     """Write a JSON file."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(data, indent=2) + "\n")
+
+
+def hold_lock(path: Path) -> TextIO | None:
+    """The file, locked until it is closed or this process ends, however it ends; None if another process holds it.
+
+    Processes that are started meanwhile do not inherit the lock: loaders, which may outlive a kill, do not hold it.
+    """
+    lock = path.open("w")
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return None
+    return lock

@@ -23,9 +23,9 @@ TOP_LEVEL = {
 }
 MAX_LINES = 400
 
-# What each part of avjepa may import from avjepa. `conventions`, `errors` and `files` are open to all.
+# What each part of avjepa may import from avjepa. `conventions`, `errors`, `files` and `processes` are open to all.
 ORDER = ("geometry", "sensors", "bev", "jepa", "probes", "mapping", "reports")
-COMMON = {"conventions", "errors", "files"}
+COMMON = {"conventions", "errors", "files", "processes"}
 MAY_IMPORT = {
     **{part: {*ORDER[: i + 1]} | COMMON for i, part in enumerate(ORDER)},
     "city": {"city", "geometry"} | COMMON,

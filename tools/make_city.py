@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from avjepa.city.drives import CitySettings, town_names
 from avjepa.city.generate import generate_city
 from avjepa.cli import run_tool
 from avjepa.errors import ConfigError
+from avjepa.processes import cores
 
 EXAMPLE = """example:
   python tools/make_city.py --out data/city                                  # what `make demo` uses: 8 drives
@@ -36,8 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=8.0, metavar="T", help="length of a drive (default 8)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (default 0)")
     parser.add_argument("--image-size", default="352x198", metavar="WxH", help="pixels (default 352x198)")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser.add_argument("--workers", type=int, default=cores, metavar="W", help=f"processes (default: {cores})")
+    parser.add_argument("--workers", type=int, default=cores(), metavar="W", help=f"processes (default: {cores()})")
     parser.add_argument("--town", default="AB", metavar="A|B|AB", help="towns; with both, B is the far split (default)")
     parser.add_argument(
         "--revisited-share", type=float, default=0.5, metavar="X", help="of the places, driven twice (default .5)"

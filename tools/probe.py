@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 from mmengine.config import DictAction
 
 from avjepa.cli import progress, run_tool
-from avjepa.engine.checkpoint import read_checkpoint
 from avjepa.engine.config import load_config
-from avjepa.engine.probe_study import build_study
+from avjepa.engine.probe_study import build_study, check_splits
 from avjepa.errors import ConfigError
-from avjepa.probes.splits import KINDS, PlacedFrames, PlaceSplit, check_split
 from avjepa.probes.study import Row, Study
 from avjepa.probes.task import Items, Panels
 from avjepa.reports.probe_figures import save_probe_picture
 from avjepa.reports.record import write_record
 from avjepa.reports.tables import markdown_table, verdicts
-from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
 EXAMPLE = """example:
   python tools/probe.py configs/probes/bev_occupancy.py work_dirs/bev_jepa_nuscenes_tiny/last.pth
@@ -33,9 +28,6 @@ EXAMPLE = """example:
 Rows that are done are kept in OUT/rows and embeddings in the cache: a study that was stopped goes on when the command is given
 again, and nothing is computed twice.
 """
-
-
-log = logging.getLogger("avjepa")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -162,32 +154,6 @@ def save_picture(study: Study, rows: list[Row], split: str) -> None:
         pictures[row.title] = probe.panels(answer, truth, row.threshold, logits)
     path = study.folder / f"{split}.png"
     save_probe_picture(path, dataset[clip].now, probe.truth_panels(truth), pictures, probe.grid)
-
-
-def check_splits(
-    train: NuScenesClips, tests: dict[str, NuScenesClips], checkpoints: list[Path]
-) -> dict[str, PlaceSplit]:
-    """The splits, refused where a test scene was trained on; a test split that is named near or far must be so."""
-    pretraining = set()
-    for path in checkpoints:
-        scenes = read_checkpoint(path).get("scenes")
-        if scenes is None:
-            log.warning("%s does not say which scenes it was trained on: not checked against the test splits", path)
-        pretraining |= set(scenes or ())
-    return {
-        name: check_split(name if name in KINDS else "original", placed(train), placed(test), pretraining)
-        for name, test in tests.items()
-    }
-
-
-def placed(dataset: NuScenesClips) -> PlacedFrames:
-    """Where the present frames of all clips were taken."""
-    keyframes = dataset.present_keyframes()
-    return PlacedFrames(
-        scene=np.array([keyframe.scene for keyframe in keyframes]),
-        city=np.array([keyframe.city for keyframe in keyframes]),
-        xy_m=np.array([keyframe.global_T_ego[:2, 3] for keyframe in keyframes]),
-    )
 
 
 if __name__ == "__main__":

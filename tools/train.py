@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import fcntl
 import os
 from pathlib import Path
 from typing import TextIO
@@ -20,7 +19,7 @@ from avjepa.engine.data import build_train_loader
 from avjepa.engine.hooks import MonitorHook
 from avjepa.engine.runner import TrainRunner
 from avjepa.errors import ConfigError
-from avjepa.files import write_json
+from avjepa.files import hold_lock, write_json
 from avjepa.reports.record import origin
 
 EXAMPLE = """example:
@@ -91,11 +90,9 @@ def start_processes(launcher: str) -> None:
 def lock_work_dir(work_dir: Path) -> TextIO:
     """Hold the work dir until the file is closed or the process ends; two runs in one place would overwrite each other."""
     work_dir.mkdir(parents=True, exist_ok=True)
-    lock = (work_dir / ".lock").open("w")
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by loader processes, which may outlive a kill
-    except OSError as error:
-        raise ConfigError(f"{work_dir}: another run is writing there; stop it, or give another --work-dir") from error
+    lock = hold_lock(work_dir / ".lock")
+    if lock is None:
+        raise ConfigError(f"{work_dir}: another run is writing there; stop it, or give another --work-dir")
     return lock
 
 

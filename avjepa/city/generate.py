@@ -7,14 +7,12 @@ finished drives. ``OUT`` itself appears in one rename, complete.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TextIO
 
@@ -35,6 +33,8 @@ from avjepa.city.roads import build_town
 from avjepa.city.streets import as_line, shape_streets
 from avjepa.city.tables import map_token, write_tables
 from avjepa.errors import ConfigError, DataError
+from avjepa.files import hold_lock
+from avjepa.processes import follow_parent
 
 SETTINGS_FILE, LOCK_FILE = "city.json", ".lock"
 FORMAT = 1  # of the generator: another one gives other bytes
@@ -87,12 +87,9 @@ def _lock(partial: Path) -> TextIO:
     Raises:
         DataError: somebody else holds it.
     """
-    lock = (partial / LOCK_FILE).open("w")
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise DataError(f"{partial}: another process is making this city; wait for it") from error
+    lock = hold_lock(partial / LOCK_FILE)
+    if lock is None:
+        raise DataError(f"{partial}: another process is making this city; wait for it")
     return lock
 
 
@@ -171,11 +168,7 @@ def _start_worker() -> None:
     threadpool_limits(1)
     cv2.setNumThreads(1)
 
-    def follow_parent() -> None:
-        parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow_parent, daemon=True).start()
+    follow_parent()
 
 
 def _record(partial: Path, settings: CitySettings, plan: DrivePlan, closures: tuple[Closure, ...]) -> None:

@@ -16,14 +16,16 @@ ROOT_VARIABLES = {"data/nuscenes": "AVJEPA_NUSCENES", "data/city": "AVJEPA_CITY"
 KINDS = {
     "training": ("model", "train_data", "monitor", "optim_wrapper", "train_cfg"),
     "a probe": ("probe", "heads", "train_data", "test_data", "pretrain_config"),
+    "a study": ("objectives", "reference", "seeds", "label_shares", "tasks"),
 }
+FOLDERS = {"training": "configs/", "a probe": "configs/probes/", "a study": "configs/studies/"}
 
 
 def load_config(
     path: Path,
     options: dict | None = None,
     data_root: str | None = None,
-    kind: Literal["training", "a probe"] | None = None,
+    kind: Literal["training", "a probe", "a study"] | None = None,
 ) -> Config:
     """Read a pure-Python config, apply ``key=value`` options, and set the data root of every data set in it.
 
@@ -41,8 +43,7 @@ def load_config(
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
     lacking = [name for name in KINDS.get(kind, ()) if name not in cfg]
     if lacking:
-        where = "configs/probes/" if kind == "a probe" else "configs/"
-        raise ConfigError(f"{path}: no config of {kind} (it has no {', '.join(lacking)}); take one of {where}")
+        raise ConfigError(f"{path}: no config of {kind} (it has no {', '.join(lacking)}); take one of {FOLDERS[kind]}")
     for key in options or {}:
         _check_key(cfg, key, path)
     cfg.merge_from_dict(options or {})

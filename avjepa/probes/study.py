@@ -11,9 +11,10 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,9 +29,18 @@ from avjepa.probes.supervised import SupervisedTraining, train_supervised
 from avjepa.probes.task import Items, Probe
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
-RANDOM_INIT, SUPERVISED = "random init", "supervised from scratch"
+RAW_INPUT, RANDOM_INIT, SUPERVISED = "raw input", "random init", "supervised from scratch"
 ENCODER_SUFFIX = ".encoder.pth"
 ROW_CODE = (*CODE, "probes", "probes/metrics")
+
+
+class RowKey(NamedTuple):
+    """Which row of a table, as in :class:`Row`."""
+
+    name: str
+    head: str
+    label_share: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ class Study:
         probe: the task.
         train: clips that heads are trained on.
         tests: clips of each test split.
-        sources: by row name, one source for each seed; RANDOM_INIT is one of them.
+        sources: by row name, one source for each seed, None where there is no such encoder; RANDOM_INIT is one of them.
         heads: how each kind of head is trained.
         supervised: how encoder and head are trained from scratch, or None to leave that row out.
         label_shares: shares of the training scenes that heads see, each its own set of rows.
@@ -82,7 +92,7 @@ class Study:
     probe: Probe
     train: NuScenesClips
     tests: dict[str, NuScenesClips]
-    sources: dict[str, list[Source]]
+    sources: dict[str, list[Source | None]]
     heads: dict[str, HeadTraining]
     supervised: SupervisedTraining | None
     label_shares: tuple[float, ...]
@@ -91,34 +101,27 @@ class Study:
     progress: Callable[[Iterable, str, int], Iterable]
     _opened: dict[str, tuple[Source, DenseHead]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @property
+    def seeds(self) -> int:
+        """Of every trained row."""
+        return len(next(iter(self.sources.values())))
+
+    @property
+    def trained_names(self) -> list[str]:
+        """Names of the rows with a head."""
+        return [*self.sources, *([SUPERVISED] if self.supervised is not None else [])]
+
     def rows(self) -> Iterator[Row]:
         """Every row, the untrained ones first; those that were done before are read."""
-        train = self.items(self.train)
-        tests = {name: self.items(dataset) for name, dataset in self.tests.items()}
-        yield from self._untrained_rows(train, tests)
-        seeds = len(next(iter(self.sources.values())))
-        for share in self.label_shares:
-            for seed in range(seeds):
-                train = Items(self.probe, self.train, share_of_scenes(self.train, share, seed))
-                for name, sources in self.sources.items():
-                    for head in self.heads:
-                        yield self._trained_row(sources[seed], name, head, seed, train, tests, share)
-                if self.supervised is not None:
-                    yield self._supervised_row(seed, train, tests, share)
+        yield from self.untrained_rows()
+        yield from self.trained_rows(self.trained_names, range(self.seeds))
 
-    def items(self, dataset: NuScenesClips) -> Items:
-        """All items of a data set."""
-        return Items(self.probe, dataset, list(range(len(dataset))))
-
-    def embed(self, source: Source, items: Items, what: str) -> Features:
-        """Features of the items, kept on disk."""
-        clips = self.progress(items.clips, f"embedding {what}: {source.name}", len(items.clips))
-        return embed_clips(source, self.probe.view, items.dataset, clips, items.per_clip, self.features)
-
-    def _untrained_rows(self, train: Items, tests: dict[str, Items]) -> Iterator[Row]:
-        untrained = {split: dict(self.probe.untrained(train, test)) for split, test in tests.items()}
-        for name in dict.fromkeys(name for answers in untrained.values() for name in answers):
-            path = self._row_file(name, "", 1.0, 0, self._key(name, train, tests))
+    def untrained_rows(self) -> Iterator[Row]:
+        """Answers that need no training."""
+        train, tests = self._all_items()
+        untrained = self._untrained(train, tests)
+        for name in _names(untrained):
+            path = self._untrained_file(name, train, tests)
             row = read_row(path)
             if row is None:
                 metrics = {}
@@ -129,6 +132,63 @@ class Study:
                 row = Row(name, "", 1.0, 0, metrics, 0.5, "")
                 keep_row(path, row)
             yield row
+
+    def trained_rows(self, names: Collection[str], seeds: Iterable[int]) -> Iterator[Row]:
+        """Rows with a head, for some of :attr:`trained_names` and some seeds."""
+        _, tests = self._all_items()
+        for share in self.label_shares:
+            for seed in seeds:
+                train = self._labelled(share, seed)
+                for key in self._trained_keys(names, share, seed):
+                    if key.name == SUPERVISED:
+                        yield self._supervised_row(seed, train, tests, share)
+                    else:
+                        source = self.sources[key.name][seed]
+                        yield self._trained_row(source, key.name, key.head, seed, train, tests, share)
+
+    def kept(self) -> dict[RowKey, Row | None]:
+        """Every row, in order, as far as it was done before: None for those that :meth:`rows` would compute."""
+        train, tests = self._all_items()
+        rows = {
+            RowKey(name, "", 1.0, 0): read_row(self._untrained_file(name, train, tests))
+            for name in _names(self._untrained(train, tests))
+        }
+        for share in self.label_shares:
+            for seed in range(self.seeds):
+                train = self._labelled(share, seed)
+                for key in self._trained_keys(self.trained_names, share, seed):
+                    row = read_row(self._trained_file(key.name, key.head, seed, train, tests, share))
+                    rows[key] = row if row is not None and self.has_weights(row) else None
+        return rows
+
+    def items(self, dataset: NuScenesClips) -> Items:
+        """All items of a data set."""
+        return Items(self.probe, dataset, list(range(len(dataset))))
+
+    def embed(self, source: Source, items: Items, what: str) -> Features:
+        """Features of the items, kept on disk."""
+        clips = self.progress(items.clips, f"embedding {what}: {source.name}", len(items.clips))
+        return embed_clips(source, self.probe.view, items.dataset, clips, items.per_clip, self.features)
+
+    def _all_items(self) -> tuple[Items, dict[str, Items]]:
+        """Of training, and of each test split."""
+        return self.items(self.train), {name: self.items(dataset) for name, dataset in self.tests.items()}
+
+    def _labelled(self, share: float, seed: int) -> Items:
+        """The training items whose labels a head sees."""
+        return Items(self.probe, self.train, share_of_scenes(self.train, share, seed))
+
+    def _trained_keys(self, names: Collection[str], share: float, seed: int) -> Iterator[RowKey]:
+        """Rows of one share and seed; none of an encoder that there is not."""
+        for name in names:
+            if name == SUPERVISED:
+                yield RowKey(name, self.supervised.head, share, seed)
+            elif self.sources[name][seed] is not None:
+                yield from (RowKey(name, head, share, seed) for head in self.heads)
+
+    def _untrained(self, train: Items, tests: dict[str, Items]) -> dict[str, dict[str, Callable[[], Iterator]]]:
+        """By test split, the answers that need no training."""
+        return {split: dict(self.probe.untrained(train, test)) for split, test in tests.items()}
 
     def _trained_row(
         self, source: Source, name: str, head_name: str, seed: int, train: Items, tests: dict[str, Items], share: float
@@ -230,9 +290,11 @@ class Study:
         is_supervised = self.supervised is not None and (row.name, row.head) == (SUPERVISED, self.supervised.head)
         if not is_frozen and not is_supervised:
             return None
-        train = Items(self.probe, self.train, share_of_scenes(self.train, row.label_share, row.seed))
-        tests = {name: self.items(dataset) for name, dataset in self.tests.items()}
+        train, (_, tests) = self._labelled(row.label_share, row.seed), self._all_items()
         return self._trained_file(row.name, row.head, row.seed, train, tests, row.label_share)
+
+    def _untrained_file(self, name: str, train: Items, tests: dict[str, Items]) -> Path:
+        return self._row_file(name, "", 1.0, 0, self._key(name, train, tests))
 
     def _trained_file(
         self, name: str, head: str, seed: int, train: Items, tests: dict[str, Items], share: float
@@ -252,6 +314,11 @@ class Study:
     def _row_file(self, name: str, head: str, share: float, seed: int, key: str) -> Path:
         slug = "-".join([*filter(None, [name, head]), f"{share:g}", f"seed{seed}"]).replace(" ", "_").replace("/", "_")
         return self.folder / "rows" / f"{slug}-{key}.json"
+
+
+def _names(untrained: dict[str, dict[str, Callable]]) -> list[str]:
+    """Of answers that at least one split has."""
+    return list(dict.fromkeys(name for answers in untrained.values() for name in answers))
 
 
 def share_of_scenes(dataset: NuScenesClips, share: float, seed: int) -> list[int]:

@@ -91,6 +91,6 @@ def show_bev(axis, image: np.ndarray, grid: BEVGrid) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG."""
+    """Write a picture, of the kind that its suffix says."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from avjepa.conventions import CAMERAS
 from avjepa.reports.dataset_statistics import GRID, show_returns
 from avjepa.reports.html_parts import (
-    STYLE,
+    document,
     folded,
     image_tag,
     in_digits,
@@ -102,16 +102,7 @@ def page(
         "The training config": _config(run),
     }
     body = "\n".join((f"<h2>{escape(name)}</h2>\n" if name else "") + text for name, text in sections.items())
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{escape(title)}</title><style>{STYLE}</style></head>
-<body><main>
-<p class="soft">avjepa training report</p>
-<h1>{escape(title)}</h1>
-{body}
-</main></body></html>
-"""
+    return document("avjepa training report", title, body)
 
 
 def _header(run: Run) -> str:

@@ -54,6 +54,20 @@ td.best { font-weight: 700 } .missing { color: var(--mark) } summary { cursor: p
 """
 
 
+def document(kind: str, title: str, body: str) -> str:
+    """A whole page around its ``body``, which is HTML; the other two are text. Nothing is loaded from elsewhere, no scripts."""
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{escape(title)}</title><style>{STYLE}</style></head>
+<body><main>
+<p class="soft">{escape(kind)}</p>
+<h1>{escape(title)}</h1>
+{body}
+</main></body></html>
+"""
+
+
 def line_chart(title: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str], level: float | None = None) -> str:
     """A line chart of columns of ``rows`` over "iteration", drawn for a light and for a dark page; "" without anything to draw.
     What is not a number in a column is left out.

@@ -1,0 +1,275 @@
+"""The tables of a study: objectives beside each other, by test split, with spreads, costs, and an honest word on gains.
+
+What was not finished shows as "-"; what failed stays, with its reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from avjepa.probes.study import RANDOM_INIT, RAW_INPUT, SUPERVISED, Row
+from avjepa.reports.tables import gain_verdict, lower_is_better, mean_and_spread
+
+NONE = "-"
+BASELINES = (SUPERVISED, RANDOM_INIT, RAW_INPUT)
+BEST_ANSWER = "best answer without training"
+MONITORS = {
+    "std": "std",
+    "rankme": "RankMe",
+    "ratio_occupied": "prediction / copying, occupied ↓",
+    "ratio_changed": "changed ↓",
+    "wrong_motion": "wrong ego-motion",
+}
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One pretraining run.
+
+    Attributes:
+        seed: of the run.
+        finished: it came to its end.
+        state: how it stands, in words.
+        iterations: that it trained.
+        core_minutes, wall_minutes: what was counted of it.
+        is_counted: nothing of it was not counted.
+        monitors: last row of the held-out monitors, by name.
+    """
+
+    seed: int
+    finished: bool
+    state: str
+    iterations: int
+    core_minutes: float
+    wall_minutes: float
+    is_counted: bool
+    monitors: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """The rows of one task.
+
+    Attributes:
+        title: of the task.
+        columns: titles of the metrics to show; the first is the one that plots show.
+        heads: kinds of heads.
+        splits: names of the test splits.
+        no_rivals: answers without training that are not counted among the best.
+        rows: those that are done.
+    """
+
+    title: str
+    columns: dict[str, str]
+    heads: tuple[str, ...]
+    splits: tuple[str, ...]
+    no_rivals: tuple[str, ...]
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A study, as far as it has come.
+
+    Attributes:
+        titles: of the objectives, by name.
+        reference: the objective that the others are held against.
+        seeds: that every row is to have.
+        label_shares: growing; the last is that of the main tables.
+        runs: of every objective.
+        tasks: by name.
+    """
+
+    titles: dict[str, str]
+    reference: str
+    seeds: int
+    label_shares: tuple[float, ...]
+    runs: dict[str, list[RunSummary]]
+    tasks: dict[str, TaskRows]
+
+    @property
+    def splits(self) -> list[str]:
+        """Of all tasks."""
+        return list(dict.fromkeys(split for task in self.tasks.values() for split in task.splits))
+
+    @property
+    def names(self) -> list[str]:
+        """Of the rows with a head: objectives, then those that pretraining did not touch."""
+        there = {row.name for task in self.tasks.values() for row in task.rows}
+        return [*self.titles, *(name for name in BASELINES if name in there)]
+
+    def title(self, name: str) -> str:
+        """Of a row."""
+        return self.titles.get(name, name)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric of one task under one kind of head, on one split."""
+
+    task: TaskRows
+    head: str
+    metric: str
+    split: str
+
+    @property
+    def title(self) -> str:
+        """Ends as the metric's own title does, where an arrow may say that less is better."""
+        return f"{self.task.title}, {self.head}: {self.task.columns[self.metric]}"
+
+    def values(self, name: str, share: float) -> list[float]:
+        """Of the seeds that are done."""
+        heads = (self.head,) if name != SUPERVISED else {row.head for row in self.task.rows if row.name == SUPERVISED}
+        rows = [row for row in self.task.rows if row.name == name and row.head in heads and row.label_share == share]
+        return self._metrics(rows)
+
+    def answers(self) -> dict[str, float]:
+        """By name, the answers without training."""
+        rows = [row for row in self.task.rows if not row.head and row.name not in self.task.no_rivals]
+        answers = {row.name: self._metrics([row]) for row in rows}
+        return {name: values[0] for name, values in answers.items() if values and math.isfinite(values[0])}
+
+    def best_answer(self) -> tuple[str, float] | None:
+        """The best of them."""
+        best = min if lower_is_better(self.title) else max
+        return best(self.answers().items(), key=lambda answer: answer[1], default=None)
+
+    def _metrics(self, rows: Sequence[Row]) -> list[float]:
+        found = [row.metrics[self.split][self.metric] for row in rows if self.metric in row.metrics.get(self.split, {})]
+        return found
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table of words: its title, the titles of its columns, and rows that begin with their own; and what it means."""
+
+    title: str
+    columns: list[str]
+    rows: dict[str, list[str]]
+    note: str = ""
+
+    def markdown(self) -> str:
+        """For a Markdown page, without the title."""
+        lines = ["| | " + " | ".join(self.columns) + " |", "|---|" + "---|" * len(self.columns)]
+        return "\n".join([*lines, *(f"| {name} | " + " | ".join(cells) + " |" for name, cells in self.rows.items())])
+
+
+def columns_of(result: StudyResult, split: str) -> list[Column]:
+    """What is measured on a split."""
+    tasks = [task for task in result.tasks.values() if split in task.splits]
+    return [Column(task, head, metric, split) for task in tasks for head in task.heads for metric in task.columns]
+
+
+def plotted_columns(result: StudyResult, split: str) -> list[Column]:
+    """The first metric of every task, under its first head."""
+    shown = {task.title: (task.heads[0], next(iter(task.columns))) for task in result.tasks.values()}
+    return [c for c in columns_of(result, split) if shown[c.task.title] == (c.head, c.metric)]
+
+
+def main_table(result: StudyResult, split: str) -> TextTable:
+    """Everything that is measured on a split with all labels, and what it cost."""
+    columns, share = columns_of(result, split), result.label_shares[-1]
+    rows = {}
+    for name in result.names:
+        cells = [cell(column.values(name, share), result.seeds, digits_of(column)) for column in columns]
+        runs = result.runs.get(name, [])
+        rows[result.title(name)] = [*cells, cost_cell(runs), state_cell(runs)]
+    best = [column.best_answer() for column in columns]
+    if any(best):
+        cells = [NONE if b is None else f"{b[1]:.{digits_of(c)}f}" for c, b in zip(columns, best, strict=True)]
+        rows[BEST_ANSWER] = [*cells, NONE, NONE]
+    named = dict.fromkeys(f"{c.title}: {b[0]}" for c, b in zip(columns, best, strict=True) if b)
+    labels = "" if share == 1 else f" with {100 * share:g} % of the labels"
+    return TextTable(
+        f"{split}{labels}",
+        [*(column.title for column in columns), "core-minutes a run", "pretraining"],
+        rows,
+        f"Best answers without training: {'; '.join(named)}." if named else "",
+    )
+
+
+def verdict_table(result: StudyResult, split: str) -> TextTable:
+    """The reference against every other row: a difference no larger than the larger spread is none."""
+    columns, share = columns_of(result, split), result.label_shares[-1]
+    rows = {}
+    for name in result.names:
+        if name == result.reference:
+            continue
+        rows[f"against {result.title(name)}"] = [
+            verdict(column.values(result.reference, share), column.values(name, share), column.title)
+            for column in columns
+        ]
+    note = "A difference no larger than the larger spread over seeds is none."
+    if result.seeds == 1:
+        note = "One seed: the spread is not known, so no word here says much."
+    return TextTable(f"{result.title(result.reference)}, {split}", [column.title for column in columns], rows, note)
+
+
+def share_table(result: StudyResult, column: Column) -> TextTable:
+    """One metric by the share of labels that heads saw."""
+    rows = {
+        result.title(name): [
+            cell(column.values(name, share), result.seeds, digits_of(column)) for share in result.label_shares
+        ]
+        for name in result.names
+    }
+    return TextTable(
+        f"{column.title}, {column.split}", [f"{100 * share:g} % of labels" for share in result.label_shares], rows
+    )
+
+
+def runs_table(result: StudyResult) -> TextTable:
+    """What the held-out monitors said at the end, and what a run cost."""
+    rows = {}
+    for name, title in result.titles.items():
+        runs = result.runs[name]
+        seen = [[run.monitors[monitor] for run in runs if monitor in run.monitors] for monitor in MONITORS]
+        steps = sorted({run.iterations for run in runs})
+        rows[title] = [
+            " to ".join(map(str, dict.fromkeys((steps[0], steps[-1])))),
+            *(cell(values, result.seeds, 3) for values in seen),
+            cost_cell(runs),
+            cell([run.wall_minutes for run in runs if run.wall_minutes], result.seeds, 1),
+            state_cell(runs),
+        ]
+    columns = ["steps", *MONITORS.values(), "core-minutes a run", "minutes a run", "pretraining"]
+    note = "Held-out monitors at the end of a run: mean ± standard deviation over seeds."
+    return TextTable("pretraining", columns, rows, note)
+
+
+def cell(values: Sequence[float], seeds: int, digits: int) -> str:
+    """Mean ± spread; how many seeds, where some are missing."""
+    if not values or not math.isfinite(mean_and_spread(values)[0]):
+        return NONE
+    mean, spread = mean_and_spread(values)
+    text = f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if len(values) > 1 else "")
+    return text if len(values) == seeds else f"{text} ({len(values)} of {seeds} seeds)"
+
+
+def cost_cell(runs: Sequence[RunSummary]) -> str:
+    """Core-minutes of a run, over those that began."""
+    begun = [run for run in runs if run.core_minutes or not run.is_counted]
+    text = cell([run.core_minutes for run in begun], len(runs), 1)
+    return text if all(run.is_counted for run in begun) else f"> {text}"
+
+
+def state_cell(runs: Sequence[RunSummary]) -> str:
+    """How many runs finished, and what became of the others."""
+    if not runs:
+        return NONE
+    others = [f"seed {run.seed} {run.state}" for run in runs if not run.finished]
+    done = len(runs) - len(others)
+    return "; ".join([f"{done} of {len(runs)} finished", *others]).replace("|", "/")
+
+
+def verdict(ours: Sequence[float], theirs: Sequence[float], title: str) -> str:
+    """As :func:`avjepa.reports.tables.gain_verdict`, where both are there."""
+    finite = all(values and math.isfinite(mean_and_spread(values)[0]) for values in (ours, theirs))
+    return gain_verdict(ours, theirs, title) if finite else NONE
+
+
+def digits_of(column: Column) -> int:
+    """Per cents need fewer."""
+    return 1 if "%" in column.title else 3

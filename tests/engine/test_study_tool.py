@@ -1,0 +1,353 @@
+"""tools/study.py on the toy drive: whole studies of a few steps, killed, resumed, and with objectives that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from avjepa.cli import run_tool
+from avjepa.engine import study_training
+from avjepa.engine.study_plan import read_plan
+from avjepa.engine.study_runs import first_change, runs_of
+from tests.toy_drive import SCENES, write_toy_drive
+from tools import study
+
+ROOT = Path(__file__).resolve().parents[2]
+TOY = """
+from mmengine.config import read_base
+
+with read_base():
+    from .tests.engine.toy_config import *
+
+train_data.dataset.update(scenes=("{scene}",))
+monitor.dataset.update(scenes=("{scene}",))
+"""
+PROBE = """
+from avjepa.geometry.grid import BEVGrid
+from avjepa.probes.bev_occupancy import BEVOccupancyProbe
+from avjepa.probes.heads import HeadTraining
+from avjepa.probes.supervised import SupervisedTraining
+from avjepa.sensors.nuscenes_dataset import NuScenesClips
+
+pretrain_config = "base.py"
+clips = dict(
+    type=NuScenesClips, root="nowhere", context_offsets=(-1, 0), future_offsets=(1, 2), image_size=(32, 64), max_bad_share=1.0,
+    clip_stride=1,
+)
+train_data = dict(dataset=dict(**clips, scenes=("{train}",)))
+test_data = dict(other=dict(**clips, scenes=("{test}",)))
+half_m = (-12.8, 12.8)
+grid = dict(type=BEVGrid, x_range_m=half_m, y_range_m=half_m, z_range_m=(-5.0, 3.0), cell_m=0.8, cell_z_m=8.0)
+probe = dict(type=BEVOccupancyProbe, grid=grid)
+heads = dict(linear=dict(type=HeadTraining, steps=3, batch_size=1), conv=dict(type=HeadTraining, kind="conv", steps=3))
+supervised = dict(type=SupervisedTraining, head="linear", steps=1, batch_size=1)
+"""
+STUDY = """
+objectives = dict(
+    jepa=dict(config="base.py", title="JEPA", iterations=3),
+    ungrounded=dict(config="ungrounded.py", title="no grounding", iterations=4),
+)
+reference = "jepa"
+seeds = 2
+label_shares = (0.5, 1.0)
+tasks = dict(
+    bev=dict(
+        config="probe.py", title="BEV occupancy", heads=("linear",), metrics=("auroc_known", "iou_known"),
+        options={"heads.linear.steps": 2}, supervised=True,
+    ),
+)
+"""
+COLLAPSING = """
+from mmengine.config import read_base
+
+with read_base():
+    from .base import *
+
+from avjepa.jepa.target_encoder import SharedTarget
+
+model.jepa.target = dict(type=SharedTarget, stop_gradient=False)
+model.jepa.weights.update(variance=0.0, covariance=0.0, occupancy=0.0)
+monitor.update(interval=10)
+"""
+BROKEN = """
+from mmengine.config import read_base
+
+with read_base():
+    from .base import *
+
+train_data.dataset.update(scenes=("scene-nowhere",))
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with a drive and configs."""
+    place = tmp_path_factory.mktemp("study")
+    write_toy_drive(place / "toy", scenes=2, keyframes=6)
+    (place / "__init__.py").touch()
+    shutil.copytree(ROOT / "configs", place / "configs")
+    (place / "tests" / "engine").mkdir(parents=True)
+    shutil.copy(ROOT / "tests" / "engine" / "toy_config.py", place / "tests" / "engine")
+    base = TOY.format(scene=SCENES[0])
+    (place / "base.py").write_text(base)
+    (place / "ungrounded.py").write_text(base + "model.jepa.weights.update(occupancy=0.0)\n")
+    (place / "collapsing.py").write_text(COLLAPSING)
+    (place / "broken.py").write_text(BROKEN)
+    (place / "probe.py").write_text(PROBE.format(train=SCENES[0], test=SCENES[1]))
+    (place / "leaky_probe.py").write_text(PROBE.format(train=SCENES[1], test=SCENES[0]))
+    (place / "study.py").write_text(STUDY)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def environment(place, monkeypatch):
+    monkeypatch.setenv("AVJEPA_CACHE", str(place / "index"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("AVJEPA_NUSCENES", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+def arguments(place: Path, out: Path, *more: str, config: str = "study.py") -> list[str]:
+    return [str(place / config), "--data", str(place / "toy"), "--out", str(out), *more]
+
+
+def mistake(capsys, argv: list[str]) -> str:
+    with pytest.raises(SystemExit) as left:
+        run_tool(lambda: study.main(argv))
+    assert left.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def finished(place, tmp_path_factory) -> Path:
+    """A whole study, two workers; module-wide, so with an environment of its own."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    done = subprocess.run(
+        [sys.executable, "tools/study.py", *arguments(place, out, "--workers", "2")],
+        cwd=ROOT,
+        env={**os.environ, "AVJEPA_CACHE": str(place / "index"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def test_a_whole_study(finished):
+    record = json.loads((finished / "study.json").read_text())
+    runs = {(run["objective"], run["seed"]): run for run in record["runs"]}
+    assert {key: (run["state"], run["iterations"]) for key, run in runs.items()} == {
+        ("jepa", 0): ("finished", 3),
+        ("jepa", 1): ("finished", 3),
+        ("ungrounded", 0): ("finished", 4),
+        ("ungrounded", 1): ("finished", 4),
+    }
+    for run in runs.values():
+        assert len(run["parts"]) == 1
+        assert run["parts"][0]["exit_code"] == 0
+        assert run["core_minutes"] == pytest.approx(run["parts"][0]["core_s"] / 60)
+        assert run["monitors"]["std"] > 0
+    rows = record["tasks"]["bev"]["rows"]
+    trained = {(row["name"], row["label_share"], row["seed"]) for row in rows if row["head"]}
+    names = ("jepa", "ungrounded", "raw input", "random init", "supervised from scratch")
+    assert trained == {(name, share, seed) for name in names for share in (0.5, 1.0) for seed in (0, 1)}
+    scores = {
+        (row["name"], row["seed"]): row["metrics"]["other"]["auroc_known"] for row in rows if row["label_share"] == 1
+    }
+    assert scores["jepa", 0] != scores["jepa", 1]
+    assert scores["jepa", 0] != scores["ungrounded", 0]
+    assert record["tasks"]["bev"]["split"]["other"]["pretraining_scenes"] == [SCENES[0]]
+    assert record["commit"]
+    tables = (finished / "study.md").read_text()
+    assert "| JEPA | 0." in tables
+    assert "2 of 2 finished" in tables
+    assert "| against no grounding | " in tables
+    page = (finished / "study.html").read_text()
+    assert page.count("data:image/png;base64") == 3
+    for name in ("objectives", "label_share", "cost"):
+        assert (finished / f"{name}.png").stat().st_size > 10_000
+        assert "<svg" in (finished / f"{name}.svg").read_text()[:1000]
+
+
+def test_again_nothing_is_done_twice(place, finished, monkeypatch, capsys):
+    def never(*arguments):
+        raise AssertionError("done again")
+
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.parts[-2] in ("rows", "embeddings")}
+    assert before
+    monkeypatch.setattr(study_training, "Process", never)
+    monkeypatch.setattr("avjepa.engine.study_probes.run_job", never)
+    study.main(arguments(place, finished, "--workers", "1"))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "2 of 2 finished" in capsys.readouterr().out
+
+
+def test_what_is_not_there_is_a_dash(place, tmp_path, capsys):
+    study.main(arguments(place, tmp_path, "--report-only"))
+    tables = (tmp_path / "study.md").read_text()
+    assert "| JEPA | - | - | - | 0 of 2 finished; seed 0 not run; seed 1 not run |" in tables
+    assert not (tmp_path / "runs").exists()
+    assert not list(tmp_path.glob("*.png"))
+    assert "No plots: nothing was probed yet" in (tmp_path / "study.html").read_text()
+
+
+def test_a_changed_config_is_refused(place, finished, capsys):
+    said = mistake(capsys, arguments(place, finished, "--cfg-options", "objectives.jepa.iterations=5"))
+    assert f"{finished / 'runs' / 'jepa' / 'seed0'}: trained with another config" in said
+    assert "give another --out, or remove this folder" in said
+
+
+def test_the_first_change_is_named():
+    assert first_change("a=1\nb=2\nc=3", "a=1\nb=4\nc=5") == "it has `b=2` where now is `b=4`"
+    assert first_change("a=1", "a=1\nb=4") == "it has `` where now is `b=4`"
+
+
+def test_scenes_that_were_trained_on_are_not_scored(place, finished, capsys):
+    options = ("--report-only", "--cfg-options", "tasks.bev.config=leaky_probe.py")
+    assert f"the checkpoint was pretrained on {SCENES[0]}" in mistake(capsys, arguments(place, finished, *options))
+
+
+def test_objectives_that_fail_stay_in_the_table(place, tmp_path, capsys):
+    config = (
+        STUDY.replace("ungrounded=", "collapsing=").replace('"ungrounded.py"', '"collapsing.py"').replace("=4)", "=40)")
+    )
+    config = config.replace("reference", 'objectives["broken"] = dict(config="broken.py", title="broken")\nreference')
+    (place / "failing.py").write_text(
+        config.replace("seeds = 2", "seeds = 1").replace("supervised=True", "supervised=False")
+    )
+    said = mistake(capsys, arguments(place, tmp_path, "--workers", "1", config="failing.py"))
+    assert "broken, seed 0: failed after 0 of 9 steps: exit code 2: error: " in said
+    assert "scene-nowhere" in said
+    record = json.loads((tmp_path / "study.json").read_text())
+    runs = {run["objective"]: run for run in record["runs"]}
+    assert {name: run["state"] for name, run in runs.items()} == {
+        "jepa": "finished",
+        "collapsing": "collapsed",
+        "broken": "failed",
+    }
+    step = runs["collapsing"]["stopped_at"]
+    assert 0 < step < 40
+    assert runs["collapsing"]["reason"].startswith(f"embedding collapsed at iteration {step}: std ")
+    probed = {row["name"] for row in record["tasks"]["bev"]["rows"]}
+    assert {"jepa", "collapsing"} < probed  # the collapsed one by its last checkpoint
+    assert "broken" not in probed
+    tables = (tmp_path / "study.md").read_text()
+    assert f"0 of 1 finished; seed 0 collapsed at step {step} of 40, checkpoint of step" in tables
+    assert "| broken | - | - | 0." in tables
+
+    # Again: the collapse is a result, the failure is tried again, and its costs add up.
+    mistake(capsys, arguments(place, tmp_path, "--workers", "1", config="failing.py"))
+    again = {run["objective"]: run for run in json.loads((tmp_path / "study.json").read_text())["runs"]}
+    assert len(again["collapsing"]["parts"]) == 1
+    assert len(again["broken"]["parts"]) == 2
+    assert again["broken"]["core_minutes"] == pytest.approx(
+        sum(part["core_s"] for part in again["broken"]["parts"]) / 60
+    )
+
+
+def start(place: Path, out: Path, iterations: int) -> subprocess.Popen:
+    options = (
+        "--only",
+        "jepa",
+        "--cfg-options",
+        f"objectives.jepa.iterations={iterations}",
+        "tasks.bev.supervised=False",
+    )
+    argv = arguments(place, out, "--workers", "1", "--seeds", "1", *options)
+    return subprocess.Popen([sys.executable, "tools/study.py", *argv], cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Command lines that name the folder."""
+    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in lines if str(folder) in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_stopped_in_the_middle_it_goes_on(place, tmp_path, how):
+    """No process is left, nothing is half-written, and what was trained is not trained again."""
+    out = tmp_path / "out"
+    folder = out / "runs" / "jepa" / "seed0"
+    process = start(place, out, 60)
+    wait_for(lambda: (folder / "last.pth").exists(), process)
+    process.send_signal(how)
+    process.wait()
+    deadline = time.monotonic() + 20
+    while processes_in(out):
+        assert time.monotonic() < deadline, processes_in(out)
+        time.sleep(0.1)
+    stopped = json.loads((folder / "cost.json").read_text())
+    assert stopped["state"] == "unfinished"
+    assert (stopped["parts"][0]["core_s"] is None) == (how == signal.SIGKILL)  # nobody was left to count it
+    run = runs_of(read_plan(place / "study.py", {"objectives.jepa.iterations": 60}, str(place / "toy"), 1), out)[0]
+    assert 0 < run.iteration < 60
+
+    again = start(place, out, 60)
+    assert again.wait() == 0
+    run = json.loads((folder / "cost.json").read_text())
+    assert run["state"] == "finished"
+    assert len(run["parts"]) == 2
+    assert "--resume" in run["parts"][1]["command"]
+    curve = [json.loads(row)["iteration"] for row in (folder / "loss_curve.jsonl").read_text().splitlines()]
+    assert curve == list(range(1, 61))
+    summary = json.loads((out / "study.json").read_text())["runs"][0]
+    assert summary["is_counted"] == (how != signal.SIGKILL)
+    assert summary["core_minutes"] == pytest.approx(sum(part["core_s"] or 0 for part in run["parts"]) / 60)
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (("--only", "mae"), "--only: no mae; there is jepa, ungrounded"),
+        (("--tasks", "sleep"), "--tasks: no sleep; there is bev"),
+        (("--workers", "0"), "--workers must be at least 1"),
+        (("--seeds", "0"), "seeds must be at least 1"),
+        (("--cfg-options", "reference=mae"), "reference 'mae' is none of the objectives (jepa, ungrounded)"),
+        (("--cfg-options", "tasks.bev.metrics=[accuracy]"), "task bev: no metric accuracy; it has iou_known"),
+        (("--cfg-options", "tasks.bev.heads=[mlp]"), "has no mlp; it has linear, conv"),
+        (("--cfg-options", "tasks.bev.config=nothing.py"), "nothing.py: no such config"),
+        (("--cfg-options", "objectives.jepa.iterations=0"), "objectives.jepa: iterations must be at least 1"),
+    ],
+)
+def test_mistakes(place, tmp_path, capsys, more, complaint):
+    assert complaint in mistake(capsys, arguments(place, tmp_path, *more))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_schedule_is_stretched(place):
+    plan = read_plan(place / "study.py", {"objectives.jepa.iterations": 18}, None, None)
+    cfg = plan.training("jepa", 1)  # the toy run warms up for 3 of 9 iterations
+    assert cfg.train_cfg.max_iters == 18
+    assert cfg.randomness.seed == 1
+    assert [(part.begin, part.end) for part in cfg.param_scheduler] == [(0, 6), (6, 18)]
+
+
+def test_the_city_study_is_sound():
+    """Every config, head, metric and option that configs/studies/city.py names is there."""
+    plan = read_plan(ROOT / "configs" / "studies" / "city.py", None, None, None)
+    assert plan.reference == "jepa"
+    assert plan.training("no_grounding", 0).model.jepa.weights.occupancy == 0.0
+    assert plan.training("jepa", 0).train_cfg.max_iters == 200
