@@ -1,44 +1,62 @@
-"""What each part of the objective is worth, in the mini city: `make study` on 24 drives.
+"""What each part of the objective is worth, beside rivals, in the mini city: `make study` on 24 drives.
 
     python tools/study.py configs/studies/city.py --data data/city24 --out work_dirs/study
 
-Every objective has the same encoder, data and probes. Iterations are set so that every objective costs about the same
-core-minutes; the table shows what they did cost.
+Every objective has the same encoder, data, schedule and probes; the table shows what each did cost.
 """
 
 objectives = dict(
-    jepa=dict(config="../bev_jepa_city.py", title="JEPA (default)", iterations=200),
-    no_grounding=dict(config="../objectives/no_grounding.py", title="JEPA, no occupancy loss", iterations=200),
+    jepa=dict(config="../bev_jepa_city.py", title="JEPA (default)"),
+    # rivals
+    occupancy_mae=dict(config="../objectives/occupancy_mae.py", title="Occupancy-MAE"),
+    bev_contrast=dict(config="../objectives/bev_contrast.py", title="BEVContrast"),
+    ad_l_jepa=dict(config="../objectives/ad_l_jepa.py", title="AD-L-JEPA's recipe"),
+    # the default without one of its parts
+    no_ego_motion=dict(config="../objectives/no_ego_motion.py", title="JEPA, no ego-motion"),
+    no_teacher=dict(config="../objectives/no_teacher.py", title="JEPA, no EMA (stopped gradient)"),
+    no_regulariser=dict(config="../objectives/no_regulariser.py", title="JEPA, no variance and covariance"),
+    no_grounding=dict(config="../objectives/no_grounding.py", title="JEPA, no occupancy loss"),
+    ema_only=dict(config="../objectives/ema_only.py", title="EMA only"),
+    # other objectives
+    sigreg=dict(config="../objectives/sigreg.py", title="SIGReg, no EMA"),
+    vicreg=dict(config="../objectives/vicreg.py", title="VICReg, no EMA"),
+    deep=dict(config="../objectives/deep.py", title="deep self-supervision"),
+    causal=dict(config="../objectives/causal.py", title="causal next embedding"),
+    hypotheses=dict(config="../objectives/hypotheses.py", title="JEPA + hypotheses"),
+    # remedies for forgotten movers
+    changed_cells=dict(config="../objectives/changed_cells.py", title="JEPA, changed cells x 4"),
+    change_zones=dict(config="../objectives/change_zones.py", title="JEPA, masks where things move"),
+    mixed_masks=dict(config="../objectives/mixed_masks.py", title="JEPA, mixed masks"),
 )
 reference = "jepa"
 seeds = 3
 label_shares = (0.01, 0.1, 1.0)
 
-# Every second clip is asked about; forecasts, which take longest, every fourth.
+# Every second clip is asked about; forecasts, which take longest, every fourth. All tasks read the same clips, and so the same
+# kept embeddings.
+future = (1, 2, 3, 4, 5, 6)
 half = {"train_data.dataset.clip_stride": 2, "test_data.near.clip_stride": 2, "test_data.far.clip_stride": 2}
-quarter = {"train_data.dataset.clip_stride": 2, "test_data.near.clip_stride": 4, "test_data.far.clip_stride": 4}
+quarter = {"train_data.dataset.clip_stride": 4, "test_data.near.clip_stride": 4, "test_data.far.clip_stride": 4}
 tasks = dict(
     bev_occupancy=dict(
         config="../probes/bev_occupancy_city.py",
         title="BEV occupancy",
         heads=("linear",),
-        metrics=("auroc_hidden", "iou_known"),
+        metrics=("auroc_hidden", "iou_hidden", "auroc_never_seen"),
         options=half,
         supervised=True,
     ),
-    occupancy=dict(
-        config="../probes/occupancy_city.py",
-        title="occupancy",
-        heads=("conv",),
-        metrics=("miou_near",),
-        options={"probe.with_rays": False, **half},
-    ),
-    forecasting=dict(
-        config="../probes/forecasting_city.py",
-        title="future occupancy",
-        heads=("conv",),
-        metrics=("miou_near_mean",),
-        options={"probe.ray_step": 16, **quarter},
+    moving_parked=dict(
+        config="../probes/moving_parked_city.py",
+        title="moving or parked",
+        heads=("linear",),
+        metrics=("auroc_all", "things_auroc_all"),
+        options={
+            "train_data.dataset.future_offsets": future,
+            "test_data.near.future_offsets": future,
+            "test_data.far.future_offsets": future,
+            **half,
+        },
     ),
     map=dict(
         config="../probes/map_city.py",
@@ -48,11 +66,11 @@ tasks = dict(
         options=half,
         no_rivals=("prior map, copied",),  # it is nearly the truth by construction
     ),
-    dynamic=dict(
-        config="../probes/dynamic_city.py",
-        title="moving returns",
+    forecasting=dict(
+        config="../probes/forecasting_city.py",
+        title="future occupancy",
         heads=("conv",),
-        metrics=("ha_near",),
-        options=half,
+        metrics=("miou_near_mean", "iou_near_1s", "iou_near_2s", "iou_near_3s"),
+        options={"probe.ray_step": 32, **quarter},
     ),
 )
