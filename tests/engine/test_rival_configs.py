@@ -1,4 +1,4 @@
-"""Every config of another objective, trained for a few iterations on the toy drive, and read as probes read it."""
+"""Configs of objectives on the toy drive: each takes a step; rivals are trained by the tool and read as probes read them."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def test_every_objective_takes_a_step(toy, name):
 
 
 @pytest.mark.parametrize("name", sorted(TERMS))
-def test_an_objective_trains_and_is_read_by_probes(toy, name):
+def test_a_rival_trains_and_is_read_by_probes(toy, name):
     config, work_dir = toy / "configs" / "objectives" / f"{name}.py", toy / name
     command = ["tools/train.py", str(config), "--data", str(toy / "drive"), "--work-dir", str(work_dir)]
-    options = ["--cfg-options", "train_cfg.max_iters=4", "default_hooks.checkpoint.interval=4"]
+    options = ["--cfg-options", "train_cfg.max_iters=2"]
     done = subprocess.run(
         [sys.executable, *command, *options], cwd=ROOT, env=environment(toy), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "next: " not in done.stdout  # the city's probe config is of another architecture
     rows = [json.loads(row) for row in (work_dir / "loss_curve.jsonl").read_text().splitlines()]
-    assert len(rows) == 4
+    assert len(rows) == 2
     assert {key.removeprefix("loss_") for key in rows[0] if key.startswith("loss_")} == TERMS[name]
     pictures = list((work_dir / "pictures").glob("*.png"))
     assert len(pictures) == (1 if name == "ad_l_jepa" else 0)  # rivals predict no embedding that could be shown
