@@ -41,6 +41,11 @@ class MapExpansion:
         """Lane or connector -> those that follow it; empty where the file has no connectivity."""
         return {token: ways["outgoing"] for token, ways in self._tables.get("connectivity", {}).items()}
 
+    @property
+    def paths(self) -> dict[str, list[dict[str, Any]]]:
+        """Lane or connector -> the Dubins pieces of its centre line; empty where the file has none."""
+        return self._tables.get("arcline_path_3", {})
+
     def records(self, layer: str) -> list[dict[str, Any]]:
         """The records of a layer.
 
