@@ -25,8 +25,8 @@ from avjepa.mapping.frames import MapFrame, frame_of_city, frame_of_contract
 from avjepa.mapping.map_report import BAD, DOUBLE, GUESSED_FRAME, UNKNOWN, MapReport, sound_shape
 from avjepa.mapping.vector_map import COLOURS, LAYERS, ElementMap, MapElement
 
-# ScenarioNet (converter/nuscenes) writes the outline of the drivable area as solid white lines of these names, every lane divider as
-# a broken white and every road divider as a solid yellow line. So its types say what a line is, and nothing of its paint.
+# ScenarioNet (converter/nuscenes) writes the outline of the drivable area as solid white lines of these names, each lane divider as
+# a broken white and each road divider as a solid yellow line. So its types say what a line is, and nothing of its paint.
 OUTLINE_PREFIX = "boundary_"
 SCENARIONET_LAYERS = {
     "ROAD_LINE_BROKEN_SINGLE_WHITE": "lane_divider",
