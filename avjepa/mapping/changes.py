@@ -3,8 +3,8 @@
 Directions
     A change is told from the prior map to the world: an insertion is in the world and not in the prior.
     ``world_change`` says the same in the words of TbV's labels (delete_crosswalk: the crosswalk is gone from the road).
-    ``map_edit`` is its dual: the edit of a true map that would make this prior (insert_crosswalk), the name under which TbV trains
-    and scores (johnwlambert/tbv, ``label_mapping``).
+    ``map_edit`` is its dual: the edit of a true map that would make this prior (insert_crosswalk), in the words of the synthetic
+    edits that TbV trains on. All other kinds are their own dual.
 """
 
 from __future__ import annotations
@@ -29,10 +29,14 @@ from avjepa.mapping.vector_map import LAYERS
 STATUSES = ("confirmed", "candidate", "degraded", "unobservable")
 DECISIONS = ("undecided", "accepted", "rejected")
 NOUNS = {"ped_crossing": "crosswalk", "carpark_area": "car_park"}
-VERBS = {"insertion": "insert", "deletion": "delete", "geometry": "move", "connectivity": "reconnect"}
+VERBS = {
+    **{"insertion": "insert", "deletion": "delete", "geometry": "move"},
+    **{"markings": "repaint", "type": "retype", "connectivity": "reconnect"},
+}
 DUALS = {"insertion": "delete", "deletion": "insert"}
-# TbV's names where it has one; they do not name the layer.
-PAINT_CHANGES = {"markings": "change_lane_marking_color", "type": "change_lane_boundary_dash_solid"}
+# TbV's own names for the paint of dividers.
+DIVIDERS = ("road_divider", "lane_divider")
+DIVIDER_PAINT = {"markings": "change_lane_marking_color", "type": "change_lane_boundary_dash_solid"}
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ class MapChange:
 
     def _check_sides(self) -> None:
         old, new, kind = self.old_geometry, self.new_geometry, self.atomic_change
-        for shape in filter(None, (old, new)):
+        for shape in (side for side in (old, new) if side is not None):
             finite = np.isfinite(shapely.get_coordinates(shape)).all()
             _check(not shape.is_empty and finite, f"{self.change_id}: a geometry that is empty or not finite")
         wanted = {"insertion": (False, True), "deletion": (True, False), "markings": (True, True), "type": (True, True)}
@@ -208,8 +212,8 @@ class MapChange:
         return self.old_geometry if self.new_geometry is None else self.new_geometry
 
     def _named(self, verbs: Mapping[str, str]) -> str:
-        if self.atomic_change in PAINT_CHANGES:
-            return PAINT_CHANGES[self.atomic_change]
+        if self.layer in DIVIDERS and self.atomic_change in DIVIDER_PAINT:
+            return DIVIDER_PAINT[self.atomic_change]
         return f"{verbs[self.atomic_change]}_{NOUNS.get(self.layer, self.layer)}"
 
 

@@ -8,14 +8,14 @@ from typing import Any
 from shapely.geometry.base import BaseGeometry
 
 from avjepa.mapping.changes import ChangeReport, Evidence, MapChange, Review
-from avjepa.mapping.frames import MapFrame, frame_of_contract
+from avjepa.mapping.frames import frame_of_contract
 
 FORMAT = "avjepa-map-changes"
 VERSION = 1
 
 
 def change_fields(change: MapChange) -> dict[str, Any]:
-    """Everything but shapes, as JSON values. ``world_change``, ``map_edit`` and ``hausdorff_m`` are derived; readers ignore them."""
+    """Everything but shapes, as JSON values; readers ignore ``world_change``, ``map_edit`` and ``hausdorff_m``, which follow."""
     return {
         "change_id": change.change_id,
         "element_id": change.element_id,
@@ -122,7 +122,7 @@ def report_of_fields(fields: dict[str, Any], changes: list[MapChange]) -> Change
     created = utc_time(fields["created"])
     if created is None:
         raise ValueError("a report wants a time")
-    frame: MapFrame = frame_of_contract(fields["frame"])
+    frame = frame_of_contract(fields["frame"])
     return ChangeReport(fields["run_id"], frame, fields["prior_map"], tuple(fields["scenes"]), created, tuple(changes))
 
 
