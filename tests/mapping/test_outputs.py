@@ -58,7 +58,7 @@ def damages():
     yield lambda text: text.replace('"version": 1', '"version": 2')
 
 
-@pytest.mark.parametrize("damage", damages())
+@pytest.mark.parametrize("damage", list(damages()))
 @pytest.mark.parametrize(
     ("write", "read"), [(write_local_json, read_local_json), (write_changes_geojson, read_changes_geojson)]
 )
