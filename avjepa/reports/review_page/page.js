@@ -10,6 +10,7 @@ const KEYS = [
   ["b", "before / both / after"], ["f, w", "zoom to this change, to all"], ["e", "export the decisions"], ["?", "this list"],
 ];
 const STORE = `avjepa-review/${DATA.run_id}`;
+const PICTURE_SHARE = 0.3; // of the window's height, at most
 const SMALLEST_VIEW_M = 40, PAD = 1.7;
 const at = (id) => document.getElementById(id);
 const decided = (review) => review.decision !== "undecided" || review.note !== "";
@@ -198,7 +199,7 @@ function fieldsOf(change) {
   return [
     ["confidence", number(change.confidence, 2)], ["layer", words(change.layer)], ["element", change.element_id ?? "none: new in the world"],
     ["world change", words(change.world_change)], ["map edit (dual)", words(change.map_edit)], ...marking,
-    ["moved by", number(change.hausdorff_m, 2, " m")], ["position", change.position_sigma_m === null ? "–" : `± ${change.position_sigma_m.toFixed(2)} m`],
+    ["moved by", change.hausdorff_m > 0 ? number(change.hausdorff_m, 2, " m") : "–"], ["position", change.position_sigma_m === null ? "–" : `± ${change.position_sigma_m.toFixed(2)} m`],
     ["seen by", `${change.n_traversals} drive${change.n_traversals === 1 ? "" : "s"}, ${change.n_frames} frames`],
     ["observed", `${Math.round(change.observed_fraction * 100)} %`], ["first seen", moment(change.first_seen)], ["last seen", moment(change.last_seen)],
     ["WGS84", `${change.latitude_deg.toFixed(7)}, ${change.longitude_deg.toFixed(7)}`],
@@ -208,12 +209,18 @@ function fieldsOf(change) {
 
 function figureOf(picture) {
   const image = make("img", { alt: picture.caption, src: picture.url });
+  const figure = make("figure", {}, image, make("figcaption", { title: picture.caption }, picture.caption));
+  image.addEventListener("load", () => { // all pictures of a change get one height
+    const ratio = image.naturalWidth / image.naturalHeight;
+    figure.style.flexGrow = ratio;
+    figure.style.maxWidth = `${ratio * PICTURE_SHARE * window.innerHeight}px`;
+  });
   image.addEventListener("click", () => {
     at("zoom-image").src = picture.url;
     at("zoom-image").alt = at("zoom-caption").textContent = picture.caption;
     at("zoom").showModal();
   });
-  return make("figure", {}, image, make("figcaption", { title: picture.caption }, picture.caption));
+  return figure;
 }
 
 // ------------------------------------------------------------------------------------------------------------ the page
@@ -248,7 +255,7 @@ function refresh() {
   at("accept").setAttribute("aria-pressed", String(review.decision === "accepted"));
   at("reject").setAttribute("aria-pressed", String(review.decision === "rejected"));
   if (document.activeElement !== at("note")) at("note").value = review.note;
-  at("reviewed").textContent = review.reviewed ? `${review.decision}, ${moment(review.reviewed)}` : "";
+  at("reviewed").textContent = review.reviewed ? `${review.decision === "undecided" ? "noted" : review.decision}, ${moment(review.reviewed)}` : "";
 }
 
 function buildRow(change) {
