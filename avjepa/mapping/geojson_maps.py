@@ -117,7 +117,7 @@ def feature_element(token: str, feature: dict[str, Any], shape: BaseGeometry, pl
         token=token,
         layer=properties["layer"],
         geometry=shape,
-        centre_line=None if centre_line is None else place(centre_line),
+        centre_line=None if centre_line is None else shapely.remove_repeated_points(place(centre_line)),
         successors=tuple(map(str, successors)),
         colour=colour,
         dashed=dashed,

@@ -87,14 +87,15 @@ class MapReport:
 def sound_shape(shape: BaseGeometry | None, token: str, report: MapReport) -> BaseGeometry | None:
     """The shape, valid; None where nothing of it is left. Repairs and losses go into the report.
 
-    A polygon that crosses itself becomes the areas that its outline encloses (shapely's ``make_valid``); what has no area goes.
+    A polygon that crosses itself becomes the areas that its outline encloses (shapely's ``make_valid``); what has no area goes. Points
+    of a line that repeat the one before go without a word.
     """
     if shape is None or shape.is_empty:
         report.lost.setdefault(EMPTY, []).append(token)
         return None
     if isinstance(shape, LineString | MultiLineString):
         if shape.length > 0:
-            return shape
+            return shapely.remove_repeated_points(shape)
         report.lost.setdefault(EMPTY, []).append(token)
         return None
     if shape.is_valid:
