@@ -24,7 +24,8 @@ EXAMPLE = """example:
       --data data/nuscenes --scenes scene-0916 --edits 6 --seed 0 --out work_dirs/edited
 
 OUT holds prior.geojson (the map with its errors), world.geojson (the map as it was) and truth.geojson (the edits, in the shape of
-the mini city's maps/changes/*.geojson). With --scenes, edits lie where the drives could see them. The same seed gives the same files.
+the mini city's maps/changes/*.geojson). With --scenes, edits lie where the drives could see them. The same seed gives the same
+files.
 """
 
 

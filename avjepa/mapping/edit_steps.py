@@ -25,6 +25,7 @@ CROSSING_DEPTH_M = (3.0, 4.0)
 CROSSING_REACH_M = 15.0  # to the edge of the road, on either side
 CLEAR_M = 12.0  # between an invented crossing and other paint
 STEP_M = 1.0
+BLOCK_M = 80.0
 OVERLAP_M = 1.3  # a strip begins so far inside the area that it joins, so that no sliver stays
 
 
@@ -44,14 +45,15 @@ class Site:
         found = [element for element in self.world.near(self.free, 0.0) if element.layer in layers]
         return [found[i] for i in self.rng.permutation(len(found))]
 
-    def stretches(self, line: LineString, low_m: float, high_m: float, margin_m: float) -> list[tuple[float, float]]:
-        """Stretches (begin_m, end_m) of a line that lie in the free part, ``margin_m`` or more from its ends, in random order."""
-        length_m = float(self.rng.uniform(low_m, high_m))
+    def stretches(self, line: LineString, length_m: float, margin_m: float) -> list[tuple[float, float]]:
+        """Stretches (begin_m, end_m) of a line in the free part, ``margin_m`` or more from its ends, in random order."""
         begins_m = [np.zeros(0)]
         for part in shapely.get_parts(line.intersection(self.free)):
             if not isinstance(part, LineString) or part.length < length_m:
                 continue
             first_m, last_m = sorted(line.project(Point(part.coords[end])) for end in (0, -1))
+            if line.is_closed and part.length > line.length - STEP_M:  # a whole ring: both of its ends are at 0
+                first_m, last_m = 0.0, line.length
             if abs(last_m - first_m - part.length) < STEP_M:  # not where a line crosses or closes itself
                 begins_m.append(
                     np.arange(max(first_m, margin_m), min(last_m, line.length - margin_m) - length_m, STEP_M)
@@ -82,7 +84,7 @@ def stop_line_new(site: Site) -> Iterator[ElementEdit]:
 
 
 def divider_new(site: Site) -> Iterator[ElementEdit]:
-    """The prior lacks a whole divider."""
+    """The prior lacks a whole divider, of those that are not longer than a block."""
     for layer in DIVIDERS:
         yield from _missing(site, layer, "a new line")
 
@@ -96,7 +98,7 @@ def crosswalk_gone(site: Site) -> Iterator[ElementEdit]:
         if line is None:
             continue
         depth_m = float(rng.uniform(*CROSSING_DEPTH_M))
-        for begin_m, end_m in site.stretches(line, depth_m, depth_m, 0.0):
+        for begin_m, end_m in site.stretches(line, depth_m, 0.0):
             poses = line_poses(line, np.array([begin_m, end_m]))
             reach_m = _road_width(world, line, (begin_m + end_m) / 2)
             if reach_m is None:
@@ -126,7 +128,7 @@ def drivable_edge_moved(site: Site) -> Iterator[ElementEdit]:
         for ring in shapely.get_parts(shapely.get_rings(shapely.get_parts(area))):
             line = LineString(ring.coords)
             width_m = float(site.rng.uniform(1.5, 3.0) * site.rng.choice([-1, 1]))
-            for begin_m, end_m in site.stretches(line, 16, 24, STEP_M):
+            for begin_m, end_m in site.stretches(line, _whole_metres(site, 16, 24), STEP_M):
                 s_m = np.arange(begin_m - STEP_M, end_m + 1.5 * STEP_M)
                 poses, offset_m = line_poses(line, s_m), width_m * ramp(s_m, begin_m, end_m)
                 corridor = band(poses, -OVERLAP_M * np.sign(width_m), offset_m)
@@ -202,9 +204,16 @@ STEPS: dict[Callable[[Site], Iterator[ElementEdit]], str] = {
 }
 
 
+def _whole_metres(site: Site, low_m: int, high_m: int) -> float:
+    """A length of whole steps: poses a step apart meet both ends of the stretch."""
+    return float(site.rng.integers(low_m, high_m + 1))
+
+
 def _missing(site: Site, layer: str, description: str) -> Iterator[ElementEdit]:
     for element in site.near(layer):
         shape = element.geometry
+        if max(shape.bounds[2] - shape.bounds[0], shape.bounds[3] - shape.bounds[1]) > BLOCK_M:
+            continue
         yield site.edit(layer, description, shape, (shape, (element,)), (None, ()))
 
 
@@ -214,7 +223,7 @@ def _line_moved(site: Site, layers: tuple[str, ...], low_m: float, high_m: float
         if not isinstance(line, LineString):
             continue
         left_m = float(site.rng.uniform(low_m, high_m) * site.rng.choice([-1, 1]))
-        for begin_m, end_m in site.stretches(line, 16, 24, STEP_M):
+        for begin_m, end_m in site.stretches(line, _whole_metres(site, 16, 24), STEP_M):
             s_m = np.arange(begin_m - STEP_M, end_m + 1.5 * STEP_M)
             poses, offset_m = line_poses(line, s_m), left_m * ramp(s_m, begin_m, end_m)
             piece, moved = substring(line, begin_m, end_m), LineString(shifted(poses, offset_m)[1:-1])
@@ -232,7 +241,7 @@ def _repainted(site: Site, before: Callable[[MapElement], MapElement]) -> Iterat
         line = element.geometry
         if not (element.colour and element.dashed is not None and isinstance(line, LineString)):
             continue
-        for begin_m, end_m in site.stretches(line, 12, 20, STEP_M):
+        for begin_m, end_m in site.stretches(line, _whole_metres(site, 12, 20), STEP_M):
             piece = substring(line, begin_m, end_m)
             old = before(replace(element, geometry=piece))
             ends = (("before", substring(line, 0.0, begin_m)), ("after", substring(line, end_m, line.length)))

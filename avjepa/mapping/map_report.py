@@ -87,8 +87,8 @@ class MapReport:
 def sound_shape(shape: BaseGeometry | None, token: str, report: MapReport) -> BaseGeometry | None:
     """The shape, valid; None where nothing of it is left. Repairs and losses go into the report.
 
-    A polygon that crosses itself becomes the areas that its outline encloses (shapely's ``make_valid``); what has no area goes. Points
-    of a line that repeat the one before go without a word.
+    A polygon that crosses itself becomes the areas that its outline encloses (shapely's ``make_valid``); what has no area goes.
+    Points of a line that repeat the one before go without a word.
     """
     if shape is None or shape.is_empty:
         report.lost.setdefault(EMPTY, []).append(token)

@@ -29,6 +29,7 @@ def street_map():
         MapElement("out2", "lane_connector", Polygon([(200, -4), (206, -9), (206, -5), (200, 0)])),
         MapElement("middle", "road_divider", LineString([(0, 0), (200, 0)]), colour="yellow", dashed=False),
         MapElement("side", "lane_divider", LineString([(0, 4), (200, 4)]), colour="white", dashed=True),
+        MapElement("short", "lane_divider", LineString([(150, -4), (190, -4)]), colour="white", dashed=False),
         MapElement("kerb", "road_edge", LineString([(0, 6), (200, 6)])),
         MapElement("zebra", "ped_crossing", box(20, -6, 24, 6)),
         MapElement("bar", "stop_line", box(15, -4, 15.5, 0)),
