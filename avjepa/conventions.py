@@ -37,3 +37,8 @@ POINT_COLUMNS = ("x_m", "y_m", "z_m", "intensity", "age_s")
 
 # States of a BEV cell, from LiDAR rays alone (no labels).
 UNOBSERVED, FREE, OCCUPIED = 0, 1, 2
+
+# What can have happened to an element of a map (ArgoTweak, arXiv 2509.08764), seen from the prior map to the world: an insertion
+# is in the world and not in the prior. "markings": the paint looks different (colour); "type": it means something else (dashed may
+# be crossed, solid not).
+ATOMIC_CHANGES = ("insertion", "deletion", "geometry", "markings", "type", "connectivity")

@@ -17,11 +17,10 @@ from shapely.geometry import LineString, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import substring
 
-from avjepa.city.change_shapes import band, centre_line, station
+from avjepa.city.change_shapes import centre_line, station
 from avjepa.city.road_map import Area, Crosswalk, Divider, Lane, RoadMap, StopLine
+from avjepa.geometry.bands import band
 
-# "markings": the paint looks different (colour); "type": it means something else (dashed may be crossed, solid not).
-KINDS = ("insertion", "deletion", "geometry", "markings", "type", "connectivity")
 MID_BLOCK_M = 15.0  # from the ends of a road and from other crosswalks and stop lines
 REMNANT_M = 6.0  # an end of a divider shorter than this is repainted too
 TRIES = 6  # spots tried on one element
@@ -52,7 +51,7 @@ class MapEdit:
     Attributes:
         token: unique name.
         place: name of the place it lies in.
-        kind: one of KINDS.
+        kind: one of ATOMIC_CHANGES.
         layer: nuScenes map layer: ped_crossing, lane_divider, road_divider, stop_line, drivable_area, lane, lane_connector.
         description: one line for people.
         world_geometry, prior_geometry: the changed piece on each side; None on the side that lacks it. Of a closed lane, the

@@ -12,8 +12,9 @@ from shapely.ops import substring
 
 from avjepa.city.arc_path import biarc
 from avjepa.city.change_edits import MapEdit, Site, layer_of
-from avjepa.city.change_shapes import band, bulged, centre_line, line_poses, ramp, shifted, station
+from avjepa.city.change_shapes import bulged, centre_line, station
 from avjepa.city.road_map import Area, Lane
+from avjepa.geometry.bands import band, line_poses, ramp, shifted
 
 LANE_MIN_M = 2.2  # what a moved divider leaves of a lane
 STRIP_M = (1.5, 3.0)  # how far a kerb moves

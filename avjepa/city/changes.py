@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import shapely
-from shapely.geometry import MultiPolygon, Polygon, mapping
+from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
-from shapely.geometry.polygon import orient
 
 from avjepa.city.change_edits import (
     Elements,
@@ -32,6 +31,7 @@ from avjepa.city.change_edits import (
 )
 from avjepa.city.change_roads import connector_gone, connector_new, divider_moved, drivable_edge_moved, lane_closed
 from avjepa.city.road_map import RoadMap
+from avjepa.geometry.geojson import to_geojson
 
 STEPS = {
     crosswalk_new: "insertion",
@@ -199,7 +199,7 @@ def edits_to_geojson(town: str, edits: Sequence[MapEdit], places: Sequence[Place
         tokens = [edit.token for edit in edits if edit.place == place.name]
         properties = {"feature": "place", "place": place.name, "changed": bool(tokens), "edits": tokens}
         properties |= {"centre_xy_m": list(place.centre_xy_m), "radius_m": place.radius_m}
-        features.append({"type": "Feature", "geometry": _geojson(place.disc), "properties": properties})
+        features.append({"type": "Feature", "geometry": to_geojson(place.disc, GRID_M), "properties": properties})
     frame = {"type": "name", "properties": {"name": town, "axes": ["x east", "y north"], "unit": "metre"}}
     return {"type": "FeatureCollection", "frame": frame, "features": features}
 
@@ -211,22 +211,11 @@ def _edit_feature(edit: MapEdit) -> dict:
     return {
         "type": "Feature",
         "id": edit.token,
-        "geometry": _geojson(edit.geometry),
+        "geometry": to_geojson(edit.geometry, GRID_M),
         "properties": properties,
-        "world_geometry": _geojson(edit.world_geometry),
-        "prior_geometry": _geojson(edit.prior_geometry),
+        "world_geometry": to_geojson(edit.world_geometry, GRID_M),
+        "prior_geometry": to_geojson(edit.prior_geometry, GRID_M),
     }
-
-
-def _geojson(shape: BaseGeometry | None) -> dict | None:
-    if shape is None:
-        return None
-    shape = shapely.set_precision(shape, GRID_M)
-    if isinstance(shape, Polygon):
-        shape = orient(shape)  # RFC 7946: outer rings run counter-clockwise
-    elif isinstance(shape, MultiPolygon):
-        shape = MultiPolygon([orient(part) for part in shape.geoms])
-    return json.loads(json.dumps(mapping(shape)))  # lists, as a reader would see them
 
 
 def write_geojson(path: Path, town: str, edits: Sequence[MapEdit], places: Sequence[Place]) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
-from shapely import LineString, Polygon
+from shapely import Polygon
 
 from avjepa.errors import DataError
+from avjepa.probes.map_expansion import MapExpansion, polygon_tokens, reading_expansion
 from avjepa.probes.map_labels import DIVIDER, DrivableMask, VectorMap
 from avjepa.probes.metrics.map_iou import MAP_CLASSES
 
@@ -62,14 +61,19 @@ def read_vector_map(path: Path) -> VectorMap:
     Raises:
         DataError: missing, no JSON, a layer or record is missing, or a coordinate is not finite.
     """
-    try:
-        return _vector_map(json.loads(path.read_text()), path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); copy it from the data set again") from error
-    except KeyError as error:
-        raise DataError(f"{path}: no layer or record {error}; want a map expansion of version 1.3") from error
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: no map expansion of version 1.3 ({error}); copy it again") from error
+    with reading_expansion(path) as expansion:
+        areas = {name: _areas(expansion, name) for name in MAP_CLASSES if name != DIVIDER}
+        sound = {
+            name: np.array([shape for shape in shapes if shape.is_valid], dtype=object)
+            for name, shapes in areas.items()
+        }
+        crossed = sum(map(len, areas.values())) - sum(map(len, sound.values()))
+        if crossed:
+            log.warning("%s: %d polygons cross themselves and are left out", path, crossed)
+        dividers = [
+            expansion.line(record["line_token"]) for layer in DIVIDER_LAYERS for record in expansion.records(layer)
+        ]
+        return VectorMap(sound, np.array([line for line in dividers if line is not None], dtype=object))
 
 
 def read_drivable_mask(path: Path) -> DrivableMask:
@@ -94,40 +98,9 @@ def read_drivable_mask(path: Path) -> DrivableMask:
         raise DataError(f"{path}: not a readable map mask ({error}); copy it from the data set again") from error
 
 
-def _vector_map(town: dict[str, Any], path: Path) -> VectorMap:
-    nodes = {node["token"]: (float(node["x"]), float(node["y"])) for node in town["node"]}
-    polygons = {polygon["token"]: polygon for polygon in town["polygon"]}
-    lines = {line["token"]: line["node_tokens"] for line in town["line"]}
-
-    def points(tokens: list[str]) -> np.ndarray:
-        xy_m = np.array([nodes[token] for token in tokens]).reshape(-1, 2)
-        if not np.isfinite(xy_m).all():
-            raise ValueError("a coordinate is not finite")
-        return xy_m
-
-    areas = {}
-    crossed = 0
-    for name in MAP_CLASSES:
-        if name == DIVIDER:
-            continue
-        shapes = []
-        for token in _polygon_tokens(town[name]):
-            outline = points(polygons[token]["exterior_node_tokens"])
-            holes = [points(hole["node_tokens"]) for hole in polygons[token]["holes"]]
-            if len(outline) >= 3:  # nuScenes holds rings without nodes
-                shapes.append(Polygon(outline, [hole for hole in holes if len(hole) >= 3]))
-        areas[name] = np.array([shape for shape in shapes if shape.is_valid], dtype=object)
-        crossed += len(shapes) - len(areas[name])
-    if crossed:
-        log.warning("%s: %d polygons cross themselves and are left out", path, crossed)
-    dividers = [points(lines[record["line_token"]]) for layer in DIVIDER_LAYERS for record in town[layer]]
-    return VectorMap(areas, np.array([LineString(line) for line in dividers if len(line) >= 2], dtype=object))
-
-
-def _polygon_tokens(records: list[dict]) -> Iterator[str]:
-    """Tokens of the polygons of a layer: several of a drivable area, one of any other record."""
-    for record in records:
-        yield from record["polygon_tokens"] if "polygon_tokens" in record else (record["polygon_token"],)
+def _areas(expansion: MapExpansion, layer: str) -> list[Polygon]:
+    tokens = [token for record in expansion.records(layer) for token in polygon_tokens(record)]
+    return [shape for token in tokens if (shape := expansion.polygon(token)) is not None]
 
 
 def _mask_file(root: Path, city: str) -> Path | None:

@@ -9,9 +9,10 @@ import pytest
 import shapely
 from shapely.geometry import LineString, shape
 
-from avjepa.city.change_edits import KINDS, footprint
+from avjepa.city.change_edits import footprint
 from avjepa.city.changes import STEPS, Place, apply_edits, edits_to_geojson, plan_changes, write_geojson
 from avjepa.city.roads import build_town
+from avjepa.conventions import ATOMIC_CHANGES
 from tests.city.change_streets import PLACES, change_streets
 
 WORLD = change_streets()
@@ -135,8 +136,8 @@ def test_every_lane_of_the_prior_leads_to_lanes_it_has(plan):
 def test_every_kind_occurs_once_before_any_occurs_twice_where_all_fit(seed: int):
     everywhere = [Place(f"town-{number}", (200.0, 210.0), 260.0) for number in range(3)]
     kinds = [edit.kind for edit in plan_changes(WORLD, everywhere, np.random.default_rng(seed), 1.0).edits]
-    assert sorted(kinds[: len(KINDS)]) == sorted(KINDS)
-    assert {edit.kind for edit in PLANS[seed, 1.0].edits} == set(KINDS)
+    assert sorted(kinds[: len(ATOMIC_CHANGES)]) == sorted(ATOMIC_CHANGES)
+    assert {edit.kind for edit in PLANS[seed, 1.0].edits} == set(ATOMIC_CHANGES)
 
 
 def test_every_step_occurs():
@@ -303,7 +304,7 @@ def test_generated_towns_change_and_come_back(town: str):
     middles = {token: area.polygon.centroid for token, area in world.roads.items()}
     places = [Place(token, (middle.x, middle.y), 60.0) for token, middle in middles.items()]
     plan = plan_changes(world, places, np.random.default_rng(1), 0.7)
-    assert {edit.kind for edit in plan.edits} == set(KINDS)
+    assert {edit.kind for edit in plan.edits} == set(ATOMIC_CHANGES)
     again = apply_edits(plan.prior, plan.edits)
     assert again.drivable.symmetric_difference(world.drivable).area < 1e-6
     assert replace(again, drivable=world.drivable) == world

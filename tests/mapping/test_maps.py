@@ -1,0 +1,282 @@
+import json
+
+import numpy as np
+import pytest
+from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box
+
+from avjepa.city.map_files import write_map_expansion
+from avjepa.errors import ConfigError, DataError
+from avjepa.mapping.frames import FRAMES
+from avjepa.mapping.geojson_maps import write_geojson_map
+from avjepa.mapping.map_readers import read_map
+from avjepa.mapping.map_report import DANGLING, DOUBLE, EMPTY, LEADS_NOWHERE, MENDED, UNKNOWN
+from avjepa.mapping.vector_map import ElementMap, MapElement
+from tests.city.hand_made import make_road_map
+from tests.mapping.reports import HOSTILE
+
+FRAME = FRAMES["minicity-a"]
+QUEENSTOWN = FRAMES["singapore-queenstown"]
+
+
+@pytest.fixture
+def expansion(tmp_path):
+    """Rewrites a hand-made town's map expansion: ``expansion(change)`` is the path after ``change(tables)``."""
+    path = tmp_path / "minicity-a.json"
+    write_map_expansion(path, make_road_map())
+    tables = json.loads(path.read_text())
+
+    def rewritten(change=lambda tables: None):
+        change(tables)
+        path.write_text(json.dumps(tables))
+        return path
+
+    return rewritten
+
+
+def write_features(path, features, **members):
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features, **members}))
+    return path
+
+
+def feature(token, geometry, **properties):
+    return {"type": "Feature", "id": token, "geometry": geometry, "properties": properties}
+
+
+def line(*points):
+    return {"type": "LineString", "coordinates": points}
+
+
+# -------------------------------------------------------------------------------------------------------- expansions
+def test_a_town_comes_back_from_its_expansion(expansion):
+    town = make_road_map()
+    elements, report = read_map(expansion())
+    assert (report.clean, report.lines(), elements.frame.name) == (True, [], "minicity-a")
+    assert report.kept == len(elements.elements)
+    for token, crosswalk in town.crosswalks.items():
+        assert elements.elements[token].layer == "ped_crossing"
+        assert elements.elements[token].geometry.symmetric_difference(crosswalk.polygon).area < 1e-2
+    for token, divider in town.dividers.items():
+        found = elements.elements[token]
+        assert found.layer == ("road_divider" if divider.separates == "directions" else "lane_divider")
+        assert found.geometry.hausdorff_distance(divider.line) < 1e-3
+    for token, lane in town.lanes.items():
+        found = elements.elements[token]
+        assert found.successors == lane.successors
+        assert found.centre_line.length == pytest.approx(lane.path.length_m, abs=0.01)
+        assert found.centre_line.hausdorff_distance(LineString(lane.path.sampled(0.5)[:, :2])) < 0.05
+        assert set(elements.predecessors(token)) == set(town.predecessors(token))
+    assert {light.height_m for light in elements.layer("traffic_light")} == {
+        x.xyz_m[2] for x in town.traffic_lights.values()
+    }
+
+
+def test_paint_of_lane_dividers_is_read(expansion):
+    town = make_road_map()
+    elements, _ = read_map(expansion())
+    between_lanes = [divider for divider in town.dividers.values() if divider.separates == "lanes"]
+    assert between_lanes
+    for divider in between_lanes:
+        assert (elements.elements[divider.token].colour, elements.elements[divider.token].dashed) == (
+            divider.colour,
+            divider.dashed,
+        )
+
+
+def first_polygon(tables, layer):
+    token = tables[layer][0]["polygon_token"]
+    return next(polygon for polygon in tables["polygon"] if polygon["token"] == token)
+
+
+def test_a_polygon_that_crosses_itself_is_mended_and_counted(expansion):
+    def bow_tie(tables):
+        polygon = first_polygon(tables, "ped_crossing")
+        a, b, c, d = polygon["exterior_node_tokens"][:4]
+        polygon["exterior_node_tokens"] = [a, c, b, d]
+
+    elements, report = read_map(expansion(bow_tie))
+    token = report.mended[MENDED][0]
+    assert report.mended == {MENDED: [token]}
+    assert elements.elements[token].layer == "ped_crossing"
+    assert isinstance(elements.elements[token].geometry, MultiPolygon)
+    assert elements.elements[token].geometry.is_valid
+    assert token in report.lines()[0]
+
+
+def test_dangling_tokens_and_empty_shapes_are_left_out_and_counted(expansion):
+    def damage(tables):
+        first_polygon(tables, "ped_crossing")["exterior_node_tokens"].append("nowhere")
+        tables["walkway"][0]["polygon_token"] = "no polygon"
+        first_polygon(tables, "stop_line")["exterior_node_tokens"] = []
+        tables["lane"].append(tables["lane"][0])
+        next(iter(tables["connectivity"].values()))["outgoing"].append("no lane")
+
+    names = [
+        make_road_map().crosswalks,
+        make_road_map().walkways,
+        make_road_map().stop_lines,
+    ]
+    elements, report = read_map(expansion(damage))
+    assert {reason: len(tokens) for reason, tokens in report.lost.items()} == {DANGLING: 2, EMPTY: 1, DOUBLE: 1}
+    assert len(report.mended[LEADS_NOWHERE]) == 1
+    for tokens, layer in zip(names, ("ped_crossing", "walkway", "stop_line"), strict=True):
+        assert len(elements.layer(layer)) == len(tokens) - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tables: tables.update(version="1.2"), r"1\.2; want version 1\.3"),
+        (lambda tables: tables.pop("version"), r"1\.0; want"),
+        (lambda tables: tables.pop("stop_line"), "stop_line"),
+        (lambda tables: tables["node"].clear(), "elements cannot be read|no map element"),
+        (
+            lambda tables: [tables[name].clear() for name in list(tables) if isinstance(tables[name], list)],
+            "no map element",
+        ),
+        (lambda tables: [x["exterior_node_tokens"].append("?") for x in tables["polygon"]], "elements cannot be read"),
+    ],
+)
+def test_expansions_that_cannot_be_used(expansion, change, message):
+    with pytest.raises(DataError, match=message) as error:
+        read_map(expansion(change))
+    assert "minicity-a.json" in str(error.value)
+
+
+def test_files_that_are_no_maps(tmp_path, expansion):
+    (tmp_path / "boston-seaport.json").write_text("{")
+    with pytest.raises(DataError, match="boston-seaport"):
+        read_map(tmp_path / "boston-seaport.json")
+    with pytest.raises(DataError, match=r"map of minicity-a, but the drive is in boston-seaport"):
+        read_map(expansion(), FRAMES["boston-seaport"])
+    with pytest.raises(ConfigError, match="atlantis"):
+        read_map(tmp_path / "atlantis.json")
+    with pytest.raises(DataError, match=r"\.json.*\.geojson"):
+        read_map(tmp_path / "map.osm")
+    for content in ("{", "[]", '{"features": 3}'):
+        (tmp_path / "map.geojson").write_text(content)
+        with pytest.raises(DataError, match=r"map\.geojson"):
+            read_map(tmp_path / "map.geojson", FRAME)
+
+
+# ------------------------------------------------------------------------------------------------------------ GeoJSON
+def test_our_geojson_loses_nothing(tmp_path, expansion):
+    elements, _ = read_map(expansion())
+    worn = MapElement(HOSTILE, "ped_crossing", box(0, 0, 3, 9), wear=0.25, subtype=HOSTILE)
+    elements = elements.exchanged([], [worn])
+    write_geojson_map(tmp_path / "map.geojson", elements)
+    back, report = read_map(tmp_path / "map.geojson")
+    assert report.clean
+    assert back == elements
+
+
+def test_geojson_in_degrees(tmp_path):
+    road = LineString([(10.0, 20.0), (400.0, 300.0)])
+    degrees = [list(xy) for xy in QUEENSTOWN.shape_to_wgs84(road).coords]
+    path = write_features(tmp_path / "map.geojson", [feature("road", line(*degrees), layer="road_edge")])
+    elements, _ = read_map(path, QUEENSTOWN)
+    assert elements.elements["road"].geometry.equals_exact(road, 1e-6)
+    with pytest.raises(DataError, match="does not say where it lies"):
+        read_map(path)
+    named = {"type": "name", "properties": {"name": "singapore-queenstown", "unit": "degree"}}
+    path = write_features(tmp_path / "map.geojson", [feature("road", line(*degrees), layer="road_edge")], frame=named)
+    assert read_map(path)[0] == elements
+    with pytest.raises(DataError, match="singapore-queenstown, but minicity-a is wanted"):
+        read_map(path, FRAME)
+    path = write_features(
+        tmp_path / "map.geojson", [feature("road", line((0, 0), (700, 0)), layer="road_edge")], frame=named
+    )
+    with pytest.raises(DataError, match="says degrees"):
+        read_map(path)
+
+
+def test_metres_without_a_frame_are_guessed_and_said(tmp_path):
+    path = write_features(
+        tmp_path / "map.geojson", [feature("a", line((650, 1780), (700, 1800)), layer="road_divider")]
+    )
+    elements, report = read_map(path, QUEENSTOWN)
+    assert elements.elements["a"].geometry == LineString([(650, 1780), (700, 1800)])
+    assert "metres of singapore-queenstown" in report.lines()[0]
+
+
+def test_scenarionet_names(tmp_path):
+    square = {"type": "Polygon", "coordinates": [[(300, 0), (310, 0), (310, 4), (300, 4), (300, 0)]]}
+    features = [
+        feature(None, line((300, 2), (310, 2)), id="l", type="LANE_SURFACE_STREET"),
+        feature(None, square, id="l", type="LANE_SURFACE_STREET"),
+        feature(None, line((310, 2), (320, 2)), id="c", type="LANE_SURFACE_STREET"),
+        feature(None, line((300, 0), (310, 0)), id="boundary_0", type="ROAD_LINE_SOLID_SINGLE_WHITE"),
+        feature(None, line((300, 4), (310, 4)), id="y", type="ROAD_LINE_SOLID_SINGLE_YELLOW"),
+        feature(None, line((300, 4), (310, 4)), id="t", type="TELEGRAPH"),
+    ]
+    elements, report = read_map(write_features(tmp_path / "map.geojson", features), QUEENSTOWN)
+    assert elements.counts() == {"lane": 1, "lane_connector": 1, "road_divider": 1, "road_edge": 1}
+    assert elements.elements["l"].geometry.area == 40
+    assert elements.elements["l"].centre_line == LineString([(300, 2), (310, 2)])
+    assert elements.elements["c"].centre_line == elements.elements["c"].geometry
+    assert elements.elements["y"].look == ""  # ScenarioNet paints every road divider yellow
+    assert report.ignored == {UNKNOWN: ["t"]}
+
+
+def test_broken_features_are_counted(tmp_path):
+    good = [feature(f"g{number}", line((number, 0), (number, 9)), layer="road_edge") for number in range(20)]
+    bad = [feature("b", {"type": "Polygon", "coordinates": [[(0, 0)]]}, layer="walkway"), 3,
+           feature("w", line((0, 0), (1, 1)), layer="lane_divider", wear=7)]  # fmt: skip
+    elements, report = read_map(write_features(tmp_path / "map.geojson", good + bad, frame=FRAME.contract()))
+    assert (len(elements.elements), report.num_lost) == (20, 3)
+    with pytest.raises(DataError, match="3 of 7 elements"):
+        read_map(write_features(tmp_path / "map.geojson", good[:4] + bad, frame=FRAME.contract()))
+
+
+# ----------------------------------------------------------------------------------------------------------- the type
+def test_elements_are_checked():
+    for fields in (
+        {"token": ""},
+        {"layer": "river"},
+        {"colour": "red"},
+        {"wear": 1.5},
+        {"geometry": Polygon()},
+        {"geometry": Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])},
+        {"geometry": Point(np.nan, 0)},
+    ):
+        with pytest.raises(ValueError, match=r"."):
+            MapElement(**{"token": "x", "layer": "walkway", "geometry": box(0, 0, 1, 1)} | fields)
+
+
+def test_near_within_and_exchanged():
+    row = [MapElement(f"e{x}", "lane", box(x, 0, x + 1, 1), successors=(f"e{x + 2}",)) for x in (0, 2, 4)]
+    elements = ElementMap.of(FRAME, row)
+    assert [element.token for element in elements.near(Point(1.5, 0.5), 0.5)] == ["e0", "e2"]
+    assert [element.token for element in elements.near(Point(1.5, 0.5), 0.4)] == []
+    part = elements.within(box(0, 0, 2.5, 1))
+    assert {token: element.successors for token, element in part.elements.items()} == {"e0": ("e2",), "e2": ()}
+    assert elements.predecessors("e2") == ["e0"]
+    assert elements.exchanged(["e0"], []).exchanged([], [row[0]]) == elements
+    with pytest.raises(KeyError):
+        elements.exchanged(["e9"], [])
+    with pytest.raises(ValueError, match="e2"):
+        elements.exchanged([], [row[1]])
+
+
+def test_a_drive_elsewhere_is_told():
+    elements = ElementMap.of(FRAME, [MapElement("a", "lane", box(0, 0, 10, 10))])
+    assert elements.check_overlap(np.array([[59.0, 5.0], [61.0, 5.0]]), "scene-0001") == 0.5
+    for xy in (np.array([[600.0, 1800.0]]), np.zeros((0, 2))):
+        with pytest.raises(DataError, match="scene-0001: nowhere near the map"):
+            elements.check_overlap(xy, "scene-0001")
+
+
+@pytest.mark.real_data
+def test_the_real_map_of_scene_0916(nuscenes_root):
+    path = nuscenes_root / "maps" / "scene-0916_vector_map.geojson"
+    if not path.is_file():
+        pytest.skip(f"no {path.name} beside the official masks")
+    elements, report = read_map(path, QUEENSTOWN)
+    assert elements.counts() == {
+        "lane": 88,
+        "lane_connector": 113,
+        "road_divider": 26,
+        "lane_divider": 9,
+        "road_edge": 94,
+    }
+    assert report.clean
+    assert all(element.centre_line is not None for element in elements.layer("lane", "lane_connector"))
