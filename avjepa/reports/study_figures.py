@@ -108,9 +108,8 @@ def _panels(result: StudyResult, draw: Callable[[Axes, StudyResult, Column], Non
                 continue
             draw(axis, result, placed[task.title])
             metric = next(iter(task.columns.values()))
-            axis.set_title(
-                f"{task.title}, {split}\n{metric}, {task.heads[0]} head", fontsize=8, pad=16 if best_above else 5
-            )
+            room = "\n" if best_above else ""
+            axis.set_title(f"{task.title}, {split}\n{metric}, {task.heads[0]} head{room}", fontsize=8)
             axis.tick_params(labelsize=7)
             axis.grid(alpha=0.35, lw=0.5)
     _legend(figure, axes, [result.title(name) for name in result.names])
