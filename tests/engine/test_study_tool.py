@@ -75,6 +75,8 @@ from avjepa.jepa.target_encoder import SharedTarget
 
 model.jepa.target = dict(type=SharedTarget, stop_gradient=False)
 model.jepa.weights.update(variance=0.0, covariance=0.0, occupancy=0.0)
+train_cfg.update(max_iters=60)
+param_scheduler[1].update(end=60)
 monitor.update(interval=10)
 """
 BROKEN = """
@@ -223,7 +225,9 @@ def test_scenes_that_were_trained_on_are_not_scored(place, finished, capsys):
 
 def test_objectives_that_fail_stay_in_the_table(place, tmp_path, capsys):
     config = (
-        STUDY.replace("ungrounded=", "collapsing=").replace('"ungrounded.py"', '"collapsing.py"').replace("=4)", "=40)")
+        STUDY.replace("ungrounded=", "collapsing=")
+        .replace('"ungrounded.py"', '"collapsing.py"')
+        .replace(", iterations=4)", ")")
     )
     config = config.replace("reference", 'objectives["broken"] = dict(config="broken.py", title="broken")\nreference')
     (place / "failing.py").write_text(
@@ -240,13 +244,13 @@ def test_objectives_that_fail_stay_in_the_table(place, tmp_path, capsys):
         "broken": "failed",
     }
     step = runs["collapsing"]["stopped_at"]
-    assert 0 < step < 40
+    assert 0 < step < 60
     assert runs["collapsing"]["reason"].startswith(f"embedding collapsed at iteration {step}: std ")
     probed = {row["name"] for row in record["tasks"]["bev"]["rows"]}
     assert {"jepa", "collapsing"} < probed  # the collapsed one by its last checkpoint
     assert "broken" not in probed
     tables = (tmp_path / "study.md").read_text()
-    assert f"0 of 1 finished; seed 0 collapsed at step {step} of 40, checkpoint of step" in tables
+    assert f"0 of 1 finished; seed 0 collapsed at step {step} of 60, checkpoint of step" in tables
     assert "| broken | - | - | 0." in tables
 
     # Again: the collapse is a result, the failure is tried again, and its costs add up.
