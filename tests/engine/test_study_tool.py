@@ -295,7 +295,7 @@ def test_stopped_in_the_middle_it_goes_on(place, tmp_path, how):
     """No process is left, nothing is half-written, and what was trained is not trained again."""
     out = tmp_path / "out"
     folder = out / "runs" / "jepa" / "seed0"
-    process = start(place, out, 60)
+    process = start(place, out, 21)
     wait_for(lambda: (folder / "last.pth").exists(), process)
     process.send_signal(how)
     process.wait()
@@ -306,17 +306,17 @@ def test_stopped_in_the_middle_it_goes_on(place, tmp_path, how):
     stopped = json.loads((folder / "cost.json").read_text())
     assert stopped["state"] == "unfinished"
     assert (stopped["parts"][0]["core_s"] is None) == (how == signal.SIGKILL)  # nobody was left to count it
-    run = runs_of(read_plan(place / "study.py", {"objectives.jepa.iterations": 60}, str(place / "toy"), 1), out)[0]
-    assert 0 < run.iteration < 60
+    run = runs_of(read_plan(place / "study.py", {"objectives.jepa.iterations": 21}, str(place / "toy"), 1), out)[0]
+    assert 0 < run.iteration < 21
 
-    again = start(place, out, 60)
+    again = start(place, out, 21)
     assert again.wait() == 0
     run = json.loads((folder / "cost.json").read_text())
     assert run["state"] == "finished"
     assert len(run["parts"]) == 2
     assert "--resume" in run["parts"][1]["command"]
     curve = [json.loads(row)["iteration"] for row in (folder / "loss_curve.jsonl").read_text().splitlines()]
-    assert curve == list(range(1, 61))
+    assert curve == list(range(1, 22))
     summary = json.loads((out / "study.json").read_text())["runs"][0]
     assert summary["is_counted"] == (how != signal.SIGKILL)
     assert summary["core_minutes"] == pytest.approx(sum(part["core_s"] or 0 for part in run["parts"]) / 60)
