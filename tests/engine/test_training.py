@@ -123,7 +123,9 @@ def test_two_processes_equal_one(drive, unbroken, tmp_path, parallel):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert losses(work_dir) == pytest.approx(losses(unbroken), rel=1e-5)
+    # Sums over ranks are added in another order: 1e-7 at first, and up to 1e-5 after nine steps of AdamW.
+    assert losses(work_dir)[:3] == pytest.approx(losses(unbroken)[:3], rel=1e-6)
+    assert losses(work_dir) == pytest.approx(losses(unbroken), rel=1e-4)
     # The checkpoint is that of a bare model, whoever wrote it.
     ours, theirs = (torch.load(folder / "last.pth", weights_only=True)["model"] for folder in (work_dir, unbroken))
     assert ours.keys() == theirs.keys()
