@@ -1,8 +1,4 @@
-"""What an edit of a map is, and the edits of paint: crosswalks, dividers and stop lines (road edits: change_roads.py).
-
-An edit is seen from the prior map to the world: an insertion is in the world and not in the prior. The kinds are the six
-atomic changes of ArgoTweak (arXiv 2509.08764).
-"""
+"""What an edit of a town's map is, and the edits of paint: crosswalks, dividers and stop lines (road edits: change_roads.py)."""
 
 from __future__ import annotations
 
@@ -13,13 +9,14 @@ from typing import TypeVar
 import numpy as np
 import shapely
 from shapely.affinity import affine_transform
-from shapely.geometry import LineString, Point, Polygon
+from shapely.geometry import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import substring
 
 from avjepa.city.change_shapes import centre_line, station
 from avjepa.city.road_map import Area, Crosswalk, Divider, Lane, RoadMap, StopLine
 from avjepa.geometry.bands import band
+from avjepa.geometry.map_edit import MapEdit
 
 MID_BLOCK_M = 15.0  # from the ends of a road and from other crosswalks and stop lines
 REMNANT_M = 6.0  # an end of a divider shorter than this is repainted too
@@ -31,50 +28,20 @@ T = TypeVar("T", bound=Element)
 
 
 @dataclass(frozen=True)
-class Place:
-    """A disc of the town, in map metres."""
+class CityEdit(MapEdit):
+    """An edit of a town's map.
 
-    name: str
-    centre_xy_m: tuple[float, float]
-    radius_m: float
-
-    @property
-    def disc(self) -> Polygon:
-        """The disc as a polygon (inscribed)."""
-        return Point(self.centre_xy_m).buffer(self.radius_m, quad_segs=32)
-
-
-@dataclass(frozen=True)
-class MapEdit:
-    """One difference between the prior map and the world. Geometry in map metres.
+    ``world_geometry`` of a closed lane is the stretch where the barriers stand.
 
     Attributes:
-        token: unique name.
-        place: name of the place it lies in.
-        kind: one of ATOMIC_CHANGES.
-        layer: nuScenes map layer: ped_crossing, lane_divider, road_divider, stop_line, drivable_area, lane, lane_connector.
-        description: one line for people.
-        world_geometry, prior_geometry: the changed piece on each side; None on the side that lacks it. Of a closed lane, the
-            stretch where the barriers stand.
         world_tokens, prior_tokens: the elements that differ, on each side; a closed lane, which is the same on both, on both.
-        step: name of the function that made it, finer than the kind.
-        geometry: the area or line where the difference is to be seen.
         world_elements, prior_elements: the elements that differ, whole, each with its RoadMap field.
         corridor: of a moved drivable edge, a strip that overlaps the world's drivable area, so that adding or cutting it
             leaves no sliver along the kerb; None otherwise.
     """
 
-    token: str
-    place: str
-    kind: str
-    layer: str
-    description: str
-    world_geometry: BaseGeometry | None
-    prior_geometry: BaseGeometry | None
     world_tokens: tuple[str, ...]
     prior_tokens: tuple[str, ...]
-    step: str
-    geometry: BaseGeometry
     world_elements: Elements
     prior_elements: Elements
     corridor: Polygon | None = None
@@ -121,23 +88,23 @@ class Site:
         world: tuple[BaseGeometry | None, Elements],
         prior: tuple[BaseGeometry | None, Elements],
         corridor: Polygon | None = None,
-    ) -> MapEdit:
+    ) -> CityEdit:
         """The edit with this site's names; each side is (geometry, elements)."""
         tokens = [tuple(element.token for _, element in elements) for _, elements in (world, prior)]
-        return MapEdit(
-            *(self.token, self.place, self.kind, layer, description),
-            *(world[0], prior[0], *tokens, self.step, geometry, world[1], prior[1], corridor),
+        return CityEdit(
+            *(self.token, self.place, self.kind, layer, self.step, description, geometry),
+            *(world[0], prior[0], *tokens, world[1], prior[1], corridor),
         )
 
 
-def crosswalk_new(site: Site) -> Iterator[MapEdit]:
+def crosswalk_new(site: Site) -> Iterator[CityEdit]:
     """The prior lacks a crosswalk."""
     for crosswalk in site.near(site.world.crosswalks):
         area = crosswalk.polygon
         yield site.edit("ped_crossing", "a new crosswalk", area, (area, (("crosswalks", crosswalk),)), (None, ()))
 
 
-def crosswalk_gone(site: Site) -> Iterator[MapEdit]:
+def crosswalk_gone(site: Site) -> Iterator[CityEdit]:
     """The prior has a crosswalk where the world has plain road, away from the ends of the road."""
     world, depth_m = site.world, site.rng.uniform(3.0, 4.0)
     paint = [element.polygon for element in (*world.crosswalks.values(), *world.stop_lines.values())]
@@ -152,17 +119,17 @@ def crosswalk_gone(site: Site) -> Iterator[MapEdit]:
                 yield site.edit("ped_crossing", description, area, (None, ()), (area, (("crosswalks", gone),)))
 
 
-def divider_dashing(site: Site) -> Iterator[MapEdit]:
+def divider_dashing(site: Site) -> Iterator[CityEdit]:
     """A stretch of a divider is dashed on one side and solid on the other."""
     return _repainted(site, lambda divider: replace(divider, dashed=not divider.dashed))
 
 
-def divider_colour(site: Site) -> Iterator[MapEdit]:
+def divider_colour(site: Site) -> Iterator[CityEdit]:
     """A stretch of a divider is white on one side and yellow on the other."""
     return _repainted(site, lambda divider: replace(divider, colour="yellow" if divider.colour == "white" else "white"))
 
 
-def _repainted(site: Site, before: Callable[[Divider], Divider]) -> Iterator[MapEdit]:
+def _repainted(site: Site, before: Callable[[Divider], Divider]) -> Iterator[CityEdit]:
     """In the prior the divider is cut: the stretch keeps its token (lanes name it), the unchanged ends get new ones."""
     for divider in site.near(site.world.dividers):
         line = divider.line
@@ -182,7 +149,7 @@ def _repainted(site: Site, before: Callable[[Divider], Divider]) -> Iterator[Map
             )
 
 
-def stop_line_moved(site: Site) -> Iterator[MapEdit]:
+def stop_line_moved(site: Site) -> Iterator[CityEdit]:
     """A stop line is 2 to 5 m further along its road in the prior, or further back."""
     world = site.world
     paint = shapely.union_all([crosswalk.polygon for crosswalk in world.crosswalks.values()])

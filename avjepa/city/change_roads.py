@@ -11,7 +11,7 @@ from shapely.geometry import LineString, Polygon
 from shapely.ops import substring
 
 from avjepa.city.arc_path import biarc
-from avjepa.city.change_edits import MapEdit, Site, layer_of
+from avjepa.city.change_edits import CityEdit, Site, layer_of
 from avjepa.city.change_shapes import bulged, centre_line, station
 from avjepa.city.road_map import Area, Lane
 from avjepa.geometry.bands import band, line_poses, ramp, shifted
@@ -27,7 +27,7 @@ TURN_MAX_RAD = 2.2
 STRAIGHT_RAD = 0.6
 
 
-def divider_moved(site: Site) -> Iterator[MapEdit]:
+def divider_moved(site: Site) -> Iterator[CityEdit]:
     """A stretch of a divider lies 0.5 to 1 m to one side in the prior, and the two lanes beside it with it."""
     for divider in site.near(site.world.dividers):
         lanes = [lane for lane in site.world.lanes.values() if divider.token in (lane.left_divider, lane.right_divider)]
@@ -66,7 +66,7 @@ def _follow(lane: Lane, piece: LineString, left_m: float, gained: Polygon) -> La
     return replace(lane, polygon=polygon, path=bulged(lane.path, *stations, along * left_m / 2))
 
 
-def drivable_edge_moved(site: Site) -> Iterator[MapEdit]:
+def drivable_edge_moved(site: Site) -> Iterator[CityEdit]:
     """In the prior the kerb on the right of a road lies 1.5 to 3 m further out or further in for a stretch."""
     world = site.world
     kerb_lanes = {token: lane for token, lane in world.lanes.items() if lane.road and not lane.right_divider}
@@ -94,7 +94,7 @@ def _kerb_m(poses: np.ndarray, road: Polygon) -> np.ndarray | None:
     return kerb_m if smooth else None
 
 
-def _kerb_out(site: Site, lane: Lane, poses: np.ndarray, kerb_m: np.ndarray, share: np.ndarray) -> Iterator[MapEdit]:
+def _kerb_out(site: Site, lane: Lane, poses: np.ndarray, kerb_m: np.ndarray, share: np.ndarray) -> Iterator[CityEdit]:
     """The prior's road is wider: a strip of the walkway is road there."""
     world, road = site.world, site.world.roads[lane.road]
     for width_m in (float(site.rng.uniform(*STRIP_M)), STRIP_M[0]):
@@ -113,7 +113,7 @@ def _kerb_out(site: Site, lane: Lane, poses: np.ndarray, kerb_m: np.ndarray, sha
             )
 
 
-def _kerb_in(site: Site, lane: Lane, poses: np.ndarray, kerb_m: np.ndarray, share: np.ndarray) -> Iterator[MapEdit]:
+def _kerb_in(site: Site, lane: Lane, poses: np.ndarray, kerb_m: np.ndarray, share: np.ndarray) -> Iterator[CityEdit]:
     """The prior's road is narrower: a strip beside its lanes is walkway there, and no parking."""
     world, road = site.world, site.world.roads[lane.road]
     shoulder_m = float(kerb_m.min()) - lane.width_m / 2
@@ -149,7 +149,7 @@ def _pieces(area: Area, cut: Polygon) -> list[Area]:
     return [Area(token, polygon) for token, polygon in zip(tokens, polygons, strict=True) if not polygon.is_empty]
 
 
-def lane_closed(site: Site) -> Iterator[MapEdit]:
+def lane_closed(site: Site) -> Iterator[CityEdit]:
     """A lane with a neighbour in its direction is closed by barriers in the world; the prior says nothing of it."""
     world = site.world
     paint = shapely.union_all([element.polygon for element in (*world.crosswalks.values(), *world.stop_lines.values())])
@@ -165,7 +165,7 @@ def lane_closed(site: Site) -> Iterator[MapEdit]:
                 yield replace(edit, world_tokens=(lane.token,), prior_tokens=(lane.token,))
 
 
-def connector_new(site: Site) -> Iterator[MapEdit]:
+def connector_new(site: Site) -> Iterator[CityEdit]:
     """The prior lacks one of several ways that a lane has through a junction."""
     lanes = site.world.lanes
     for way in site.near({token: lane for token, lane in lanes.items() if lane.turn in ("left", "right", "straight")}):
@@ -177,7 +177,7 @@ def connector_new(site: Site) -> Iterator[MapEdit]:
         yield site.edit("lane_connector", f"a new way through: {way.turn}", way.polygon, new, (None, (("lanes", old),)))
 
 
-def connector_gone(site: Site) -> Iterator[MapEdit]:
+def connector_gone(site: Site) -> Iterator[CityEdit]:
     """The prior has a way through a junction that the world does not allow."""
     lanes = site.world.lanes
     for junction in site.near(site.world.junctions):

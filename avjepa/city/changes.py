@@ -18,9 +18,8 @@ from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from avjepa.city.change_edits import (
+    CityEdit,
     Elements,
-    MapEdit,
-    Place,
     Site,
     crosswalk_gone,
     crosswalk_new,
@@ -31,7 +30,7 @@ from avjepa.city.change_edits import (
 )
 from avjepa.city.change_roads import connector_gone, connector_new, divider_moved, drivable_edge_moved, lane_closed
 from avjepa.city.road_map import RoadMap
-from avjepa.geometry.geojson import to_geojson
+from avjepa.geometry.map_edit import Place, edit_feature, place_feature
 
 STEPS = {
     crosswalk_new: "insertion",
@@ -49,7 +48,6 @@ EDITS_MIN, EDITS_MAX = 2, 4  # in a changed place
 APART_M = 8.0  # between the geometries of two edits
 KEPT_APART_M = 5.0  # from an unchanged place: lanes beside a moved line change too, a few metres off
 TRIES = 3  # failures after which a place is not changed
-GRID_M = 1e-3  # of coordinates in GeoJSON
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class ChangePlan:
     """
 
     prior: RoadMap
-    edits: tuple[MapEdit, ...]
+    edits: tuple[CityEdit, ...]
     unchanged_places: tuple[str, ...]
     changed_places: tuple[str, ...]
     closed_lanes: tuple[str, ...]
@@ -111,14 +109,14 @@ def plan_changes(world: RoadMap, places: Sequence[Place], rng: np.random.Generat
     )
 
 
-def _draw_edits(world: RoadMap, changed: list[Place], unchanged: list[Place], rng) -> tuple[list[MapEdit], str | None]:
+def _draw_edits(world: RoadMap, changed: list[Place], unchanged: list[Place], rng) -> tuple[list[CityEdit], str | None]:
     """Edits of all changed places, and the first place that has no room for enough of them."""
     edits, kinds, steps = [], Counter(), Counter()
     kept = shapely.union_all([place.disc for place in unchanged]).buffer(KEPT_APART_M)
     for place in changed:
         wanted = int(rng.integers(EDITS_MIN, EDITS_MAX + 1))
         shuffled = [list(STEPS)[i] for i in rng.permutation(len(STEPS))]
-        here: list[MapEdit] = []
+        here: list[CityEdit] = []
         while len(here) < wanted:
             taken = [edit.geometry.buffer(APART_M) for edit in edits + here]
             free = place.disc.difference(shapely.union_all([kept, *taken]))
@@ -139,7 +137,7 @@ def _draw_edits(world: RoadMap, changed: list[Place], unchanged: list[Place], rn
     return edits, None
 
 
-def _fits(edit: MapEdit, free: BaseGeometry, kept: BaseGeometry, touched: set[str]) -> bool:
+def _fits(edit: CityEdit, free: BaseGeometry, kept: BaseGeometry, touched: set[str]) -> bool:
     # A way that comes or goes changes what its lanes lead to: no such lane may reach into a place that is the same.
     elements = edit.world_elements + edit.prior_elements if edit.layer == "lane_connector" else ()
     return (
@@ -149,7 +147,7 @@ def _fits(edit: MapEdit, free: BaseGeometry, kept: BaseGeometry, touched: set[st
     )
 
 
-def apply_edits(prior: RoadMap, edits: Sequence[MapEdit]) -> RoadMap:
+def apply_edits(prior: RoadMap, edits: Sequence[CityEdit]) -> RoadMap:
     """The world: the prior map with all edits made.
 
     Elements come back exactly; the drivable area does up to rounding (less than 1e-6 m2, collinear points along the kerbs).
@@ -160,7 +158,7 @@ def apply_edits(prior: RoadMap, edits: Sequence[MapEdit]) -> RoadMap:
     return _swap(prior, edits, to_world=True)
 
 
-def _swap(base: RoadMap, edits: Sequence[MapEdit], to_world: bool) -> RoadMap:
+def _swap(base: RoadMap, edits: Sequence[CityEdit], to_world: bool) -> RoadMap:
     layers = {field.name: dict(getattr(base, field.name)) for field in fields(base) if "dict" in field.type}
     drivable = base.drivable
     for edit in edits:
@@ -183,42 +181,23 @@ def _exchange(layers: dict[str, dict], old: Elements, new: Elements) -> None:
         layers[layer][element.token] = element
 
 
-def edits_to_geojson(town: str, edits: Sequence[MapEdit], places: Sequence[Place]) -> dict:
+def edits_to_geojson(town: str, edits: Sequence[CityEdit], places: Sequence[Place]) -> dict:
     """The truth as a GeoJSON FeatureCollection (RFC 7946, but for the coordinates: metres of the town's frame).
 
-    First the edits, then the places; a place without edits is unchanged, which is truth too. An edit's geometry is where to
-    look; the foreign members ``world_geometry`` and ``prior_geometry`` are the two sides, null where one lacks the element.
+    First the edits, then the places, each as geometry/map_edit.py has it.
 
     Args:
         town: name of the map, which the foreign member ``frame`` names.
         edits: of any places.
         places: all places, changed or not.
     """
-    features = [_edit_feature(edit) for edit in edits]
-    for place in places:
-        tokens = [edit.token for edit in edits if edit.place == place.name]
-        properties = {"feature": "place", "place": place.name, "changed": bool(tokens), "edits": tokens}
-        properties |= {"centre_xy_m": list(place.centre_xy_m), "radius_m": place.radius_m}
-        features.append({"type": "Feature", "geometry": to_geojson(place.disc, GRID_M), "properties": properties})
+    features = [edit_feature(edit, edit.world_tokens, edit.prior_tokens) for edit in edits]
+    features += [place_feature(place, edits) for place in places]
     frame = {"type": "name", "properties": {"name": town, "axes": ["x east", "y north"], "unit": "metre"}}
     return {"type": "FeatureCollection", "frame": frame, "features": features}
 
 
-def _edit_feature(edit: MapEdit) -> dict:
-    names = ("token", "place", "kind", "step", "layer", "description")
-    properties = {"feature": "edit", **{name: getattr(edit, name) for name in names}}
-    properties |= {"world_tokens": list(edit.world_tokens), "prior_tokens": list(edit.prior_tokens)}
-    return {
-        "type": "Feature",
-        "id": edit.token,
-        "geometry": to_geojson(edit.geometry, GRID_M),
-        "properties": properties,
-        "world_geometry": to_geojson(edit.world_geometry, GRID_M),
-        "prior_geometry": to_geojson(edit.prior_geometry, GRID_M),
-    }
-
-
-def write_geojson(path: Path, town: str, edits: Sequence[MapEdit], places: Sequence[Place]) -> None:
+def write_geojson(path: Path, town: str, edits: Sequence[CityEdit], places: Sequence[Place]) -> None:
     """Writes edits_to_geojson to a file, the same bytes for the same edits."""
     text = json.dumps(edits_to_geojson(town, edits, places), indent=1, sort_keys=True)
     path.write_text(text + "\n", encoding="utf-8")

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from avjepa.city.actors import Closure
 from avjepa.city.can_bus import write_can_bus
-from avjepa.city.changes import ChangePlan, Place, plan_changes, write_geojson
+from avjepa.city.changes import ChangePlan, plan_changes, write_geojson
 from avjepa.city.drives import CitySettings, DrivePlan, plan_drives
 from avjepa.city.fragments import read_fragment, write_fragment
 from avjepa.city.layout import plan_town
@@ -34,6 +34,7 @@ from avjepa.city.streets import as_line, shape_streets
 from avjepa.city.tables import map_token, write_tables
 from avjepa.errors import ConfigError, DataError
 from avjepa.files import hold_lock
+from avjepa.geometry.map_edit import Place
 from avjepa.processes import follow_parent
 
 SETTINGS_FILE, LOCK_FILE = "city.json", ".lock"

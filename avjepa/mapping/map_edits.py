@@ -1,7 +1,7 @@
 """Edits that tell a prior map from the world, and the truth files that hold them.
 
-The files have the shape of the mini city's (``maps/changes/<town>.geojson``), and two members more for every edit: the whole
-elements on both sides. So a truth file and a prior give back the world, exactly.
+The files have the shape of the mini city's (``maps/changes/<town>.geojson``), and two members more for every edit: the elements on
+both sides, whole and not rounded. So a truth file and a prior give back the world, exactly.
 """
 
 from __future__ import annotations
@@ -12,68 +12,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shapely.geometry import Point, Polygon
-from shapely.geometry.base import BaseGeometry
-
-from avjepa.conventions import ATOMIC_CHANGES
 from avjepa.errors import DataError
 from avjepa.files import replacing
-from avjepa.geometry.geojson import from_geojson, to_geojson
+from avjepa.geometry.geojson import from_geojson
+from avjepa.geometry.map_edit import MapEdit, Place, edit_feature, place_feature
 from avjepa.mapping.frames import MapFrame, frame_of_contract
 from avjepa.mapping.geojson_maps import element_feature, feature_element, load_collection
 from avjepa.mapping.vector_map import ElementMap, MapElement
 
-GRID_M = 1e-3  # of the changed pieces in files; whole elements are written as they are
-
 
 @dataclass(frozen=True)
-class Place:
-    """A disc of the map, in metres, that was edited or was not."""
-
-    name: str
-    centre_xy_m: tuple[float, float]
-    radius_m: float
-
-    @property
-    def disc(self) -> Polygon:
-        """The disc as a polygon (inscribed)."""
-        return Point(self.centre_xy_m).buffer(self.radius_m, quad_segs=16)
-
-
-@dataclass(frozen=True)
-class ElementEdit:
-    """One difference between a prior map and the world, told from the prior to the world. Shapes in metres of the map.
+class ElementEdit(MapEdit):
+    """An edit of an ElementMap.
 
     Attributes:
-        token: unique name.
-        place: name of the place it lies in.
-        kind: one of ATOMIC_CHANGES.
-        layer: of the element that changed.
-        step: name of the function that made it, finer than the kind.
-        description: one line for people.
-        geometry: where the difference is to be seen.
-        world_geometry, prior_geometry: the changed piece on each side; None on the side that lacks it.
         world_elements, prior_elements: the elements that differ, whole, on each side.
 
     Raises:
         ValueError: an unknown kind, or nothing differs.
     """
 
-    token: str
-    place: str
-    kind: str
-    layer: str
-    step: str
-    description: str
-    geometry: BaseGeometry
-    world_geometry: BaseGeometry | None
-    prior_geometry: BaseGeometry | None
     world_elements: tuple[MapElement, ...]
     prior_elements: tuple[MapElement, ...]
 
     def __post_init__(self) -> None:
-        if self.kind not in ATOMIC_CHANGES or self.world_elements == self.prior_elements:
-            raise ValueError(f"{self.token}: want a known kind and a difference, got {self.kind!r}")
+        super().__post_init__()
+        if self.world_elements == self.prior_elements:
+            raise ValueError(f"{self.token}: nothing differs")
 
     @property
     def world_tokens(self) -> tuple[str, ...]:
@@ -107,7 +72,7 @@ def revert_edits(world: ElementMap, edits: Sequence[ElementEdit]) -> ElementMap:
 
 def write_truth(path: Path, frame: MapFrame, edits: Sequence[ElementEdit], places: Sequence[Place]) -> None:
     """Write edits, then places; a place without edits is truth too. The same bytes for the same edits."""
-    features = [_edit_feature(edit) for edit in edits] + [_place_feature(place, edits) for place in places]
+    features = [_edit_feature(edit) for edit in edits] + [place_feature(place, edits) for place in places]
     collection = {"type": "FeatureCollection", "frame": frame.contract(), "features": features}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(collection, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -131,30 +96,15 @@ def read_truth(path: Path) -> tuple[MapFrame, list[ElementEdit]]:
 
 
 def _edit_feature(edit: ElementEdit) -> dict[str, Any]:
-    names = ("token", "place", "kind", "step", "layer", "description")
-    properties = {"feature": "edit", **{name: getattr(edit, name) for name in names}}
-    properties |= {"world_tokens": list(edit.world_tokens), "prior_tokens": list(edit.prior_tokens)}
     return {
-        "type": "Feature",
-        "id": edit.token,
-        "geometry": to_geojson(edit.geometry, GRID_M),
-        "properties": properties,
-        "world_geometry": to_geojson(edit.world_geometry, GRID_M),
-        "prior_geometry": to_geojson(edit.prior_geometry, GRID_M),
+        **edit_feature(edit, edit.world_tokens, edit.prior_tokens),
         "world_elements": [element_feature(element) for element in edit.world_elements],
         "prior_elements": [element_feature(element) for element in edit.prior_elements],
     }
 
 
-def _place_feature(place: Place, edits: Sequence[ElementEdit]) -> dict[str, Any]:
-    tokens = [edit.token for edit in edits if edit.place == place.name]
-    properties = {"feature": "place", "place": place.name, "changed": bool(tokens), "edits": tokens}
-    properties |= {"centre_xy_m": list(place.centre_xy_m), "radius_m": place.radius_m}
-    return {"type": "Feature", "geometry": to_geojson(place.disc, GRID_M), "properties": properties}
-
-
 def _edit(feature: dict[str, Any]) -> ElementEdit:
-    names = ("token", "place", "kind", "layer", "step", "description")
+    names = ("token", "place", "kind", "layer", "step", "description")  # in the order of the fields
     shapes = (from_geojson(feature[name]) for name in ("geometry", "world_geometry", "prior_geometry"))
     sides = (tuple(map(_element, feature[name])) for name in ("world_elements", "prior_elements"))
     return ElementEdit(*(feature["properties"][name] for name in names), *shapes, *sides)

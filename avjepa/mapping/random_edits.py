@@ -12,8 +12,9 @@ from shapely.geometry import Point
 from shapely.geometry.base import BaseGeometry
 
 from avjepa.errors import DataError
+from avjepa.geometry.map_edit import Place
 from avjepa.mapping.edit_steps import STEPS, Site
-from avjepa.mapping.map_edits import ElementEdit, Place, revert_edits
+from avjepa.mapping.map_edits import ElementEdit, revert_edits
 from avjepa.mapping.vector_map import ElementMap
 
 APART_M = 8.0  # between two edits, so that they can be told apart

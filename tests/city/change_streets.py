@@ -9,8 +9,8 @@ from shapely.geometry import LineString, MultiPolygon, Polygon, box
 from shapely.ops import unary_union
 
 from avjepa.city.arc_path import ArcPath, biarc, line
-from avjepa.city.change_edits import Place
 from avjepa.city.road_map import Area, Crosswalk, Divider, Lane, RoadMap, StopLine, TrafficLight
+from avjepa.geometry.map_edit import Place
 
 LANE_M, JUNCTION_M, WALKWAY_M = 3.5, 14.0, 4.0
 BEND = ArcPath((214.0, 300.0, 0.0), ((0.0, 40.0), (1 / 90, 80.0), (0.0, 40.0)))

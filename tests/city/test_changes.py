@@ -10,9 +10,10 @@ import shapely
 from shapely.geometry import LineString, shape
 
 from avjepa.city.change_edits import footprint
-from avjepa.city.changes import STEPS, Place, apply_edits, edits_to_geojson, plan_changes, write_geojson
+from avjepa.city.changes import STEPS, apply_edits, edits_to_geojson, plan_changes, write_geojson
 from avjepa.city.roads import build_town
 from avjepa.conventions import ATOMIC_CHANGES
+from avjepa.geometry.map_edit import Place
 from tests.city.change_streets import PLACES, change_streets
 
 WORLD = change_streets()
