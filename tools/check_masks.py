@@ -67,6 +67,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.clips < 1:
         raise ConfigError("--clips must be at least 1")
     cfg = load_config(args.config, args.cfg_options, args.data)
+    if "mask" not in cfg.model.jepa:
+        raise ConfigError(f"{args.config}: its objective hides nothing; take another config")
     mask, grid = build(cfg.model.jepa.mask), build(cfg.bev_grid)
     dataset = build(cfg.train_data.dataset)
     chosen = np.linspace(0, len(dataset) - 1, min(args.clips, len(dataset))).round().astype(int).tolist()

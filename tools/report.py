@@ -190,11 +190,15 @@ def next_commands(run: Run, probes: list[ProbeResult], root: str | None) -> list
     if len(run.losses) < (run.planned or 0):
         commands += ["# go on training", resumed(run, data)]
     configs = [_config_in(str(probe.record.get("command", ""))) for probe in probes]
-    configs = list(dict.fromkeys(filter(None, configs))) or [run.settings.get("probe_config") or PROBE_CONFIG]
+    configs = list(dict.fromkeys(filter(None, configs))) or [run.settings.get("probe_config", PROBE_CONFIG)]
     return [
         *commands,
         "# what the frozen encoder knows, beside its baselines",
-        *(f"python tools/probe.py {shlex.quote(str(probe_config))} {last}{data}" for probe_config in configs),
+        *(
+            f"python tools/probe.py {shlex.quote(str(probe_config))} {last}{data}"
+            for probe_config in configs
+            if probe_config
+        ),
         "# does the LiDAR lie on the pictures?",
         f"python tools/check_calibration.py{data}",
         "# all curves, while it trains",

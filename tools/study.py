@@ -80,15 +80,16 @@ def main(argv: list[str] | None = None) -> None:
     tasks = chosen(args.tasks, plan.tasks, "--tasks")
     out = args.out or Path("work_dirs") / f"study_{args.config.stem}"
     out.mkdir(parents=True, exist_ok=True)
-    lock = hold_lock(out / ".lock")
-    if lock is None:
+    lock = None if args.report_only else hold_lock(out / ".lock")
+    if lock is None and not args.report_only:
         raise ConfigError(f"{out}: another study is writing there; wait for it, or give another --out")
     runs = runs_of(plan, out)
     if not args.report_only:
         wanted = [run for run in runs if run.record.objective in only]
         train_runs(wanted, args.workers, Path(__file__).with_name("train.py"), say)
     probe_and_report(plan, runs, out, only, [] if args.report_only else tasks, args.workers)
-    lock.close()
+    if lock is not None:
+        lock.close()
     failed = [run for run in runs if run.record.state == "failed"]
     if failed and not args.report_only:
         words = "; ".join(f"{run.name}: {in_words(run)} ({run.folder / 'train.log'})" for run in failed)

@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from avjepa.engine.config import settings_text
 from avjepa.errors import CheckpointError
 from avjepa.files import replacing
 
@@ -44,7 +45,7 @@ def save_checkpoint(runner: Runner, name: str) -> Path:
         "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "seed": runner.seed,
         "scenes": sorted({keyframe.scene for keyframe in runner.train_dataloader.dataset.present_keyframes()}),
-        "config": runner.cfg.pretty_text,
+        "config": settings_text(runner.cfg),
     }
     path = Path(runner.work_dir) / name
     if is_main_process():

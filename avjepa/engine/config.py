@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
@@ -30,7 +31,7 @@ def load_config(
     """Read a pure-Python config, apply ``key=value`` options, and set the data root of every data set in it.
 
     The data root is, in this order: the argument, the environment variable that the config names, the config's own. Joined data
-    sets have a root each: $AVJEPA_NUSCENES, $AVJEPA_CITY, or their own. ``kind`` is what the config must be for, if it matters.
+    sets have a root each: $AVJEPA_NUSCENES, $AVJEPA_CITY, or their own, and take no argument. ``kind`` is what the config must be for, if it matters.
 
     Raises:
         ConfigError: no such file, an error in it, a config for something else, or an option whose key does not exist.
@@ -47,6 +48,7 @@ def load_config(
     for key in options or {}:
         _check_key(cfg, key, path)
     cfg.merge_from_dict(options or {})
+    argument = data_root
     data_root = data_root or os.environ.get(cfg.get("data_root_variable", DATA_ROOT_VARIABLE))
     if data_root:
         for part in ("train_data", "monitor"):
@@ -54,9 +56,36 @@ def load_config(
                 cfg[part].dataset.root = data_root
         for split in cfg.get("test_data", {}).values():
             split.root = data_root
-    for joined in cfg.get("train_data", {}).get("dataset", {}).get("datasets", ()):
-        joined.root = os.environ.get(ROOT_VARIABLES.get(joined.root, ""), joined.root)
+    joined = cfg.get("train_data", {}).get("dataset", {}).get("datasets", ())
+    if joined and argument:
+        raise ConfigError(
+            f"{path}: trains on several data roots: set $AVJEPA_CITY and $AVJEPA_NUSCENES, and leave out --data"
+        )
+    for dataset in joined:
+        dataset.root = os.environ.get(ROOT_VARIABLES.get(dataset.root, "")) or dataset.root
     return cfg
+
+
+def settings_text(cfg: Config | Mapping[str, Any]) -> str:
+    """Every setting of a config on a line of its own, ``model.jepa.target.momentum_start = 0.99``: to be kept and compared.
+
+    mmengine's ``pretty_text`` says the same as Python code, which takes it seconds to format.
+    """
+    imported = {key for key in cfg.keys() if key != "type" and callable(cfg[key])}
+    return "\n".join(line for key in cfg.keys() if key not in imported for line in _setting_lines(cfg[key], key))
+
+
+def _setting_lines(value: Any, name: str) -> Iterator[str]:
+    """``name = value``, or those of its parts."""
+    if isinstance(value, Mapping) and value:
+        parts = value.keys()
+    elif isinstance(value, (list, tuple)) and any(isinstance(part, Mapping) for part in value):
+        parts = range(len(value))
+    else:
+        yield f"{name} = {f'{value.__module__}.{value.__qualname__}' if callable(value) else repr(value)}"
+        return
+    for part in parts:
+        yield from _setting_lines(value[part], f"{name}.{part}")
 
 
 def use_amp(cfg: Config, cuda_available: bool) -> None:

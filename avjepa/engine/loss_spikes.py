@@ -60,6 +60,7 @@ class LossSpikes:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there; a window that has become shorter keeps the newest."""
+        self.accepted.clear()
         self.accepted.extend(state["accepted"])
         self.in_a_row, self.skipped = state["in_a_row"], state["skipped"]
 

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 
 from avjepa.engine.checkpoint import first_fault, read_checkpoint
-from avjepa.engine.config import load_config
+from avjepa.engine.config import load_config, settings_text
 from avjepa.engine.registry import build
 from avjepa.errors import CheckpointError, ConfigError
 from avjepa.jepa.world_model import BEVWorldModel
@@ -138,7 +138,7 @@ def pretrained_sources(name: str, pretrain: Config, checkpoints: list[Path | Non
 
 def _architecture(pretrain: Config) -> str:
     """What decides the meaning of the weights."""
-    return Config(dict(jepa=pretrain.model.jepa)).pretty_text
+    return settings_text(pretrain.model.jepa)
 
 
 def load_jepa(pretrain: Config, checkpoint: Path) -> BEVWorldModel:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
+from avjepa.engine.config import settings_text
 from avjepa.engine.study_plan import StudyPlan
 from avjepa.engine.study_runs import TrainingRun, monitors_of, state_in_words
 from avjepa.probes.study import Study
@@ -69,7 +70,7 @@ def study_record(
                 "columns": task.columns,
                 "convention": studies[name].probe.convention,
                 "split": splits[name],
-                "config": plan.probing(name).pretty_text,
+                "config": settings_text(plan.probing(name)),
                 "rows": [asdict(row) for row in task.rows],
             }
             for name, task in result.tasks.items()

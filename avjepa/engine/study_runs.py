@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
 from avjepa.engine.checkpoint import read_checkpoint
+from avjepa.engine.config import settings_text
 from avjepa.engine.study_plan import StudyPlan
 from avjepa.errors import ConfigError, DataError
 from avjepa.files import write_json
@@ -49,7 +51,7 @@ class RunRecord:
 
     Attributes:
         objective, seed: which one.
-        config: what it trains, the resolved config as text.
+        config: what it trains, a setting a line.
         iterations: that it is to train.
         state: how it ended. A collapsed run is a result and is not tried again; a failed one goes on from its checkpoint.
         reason: in its own words, why it did not finish.
@@ -153,7 +155,7 @@ def runs_of(plan: StudyPlan, out: Path) -> list[TrainingRun]:
 
 def _run(plan: StudyPlan, out: Path, objective: str, seed: int) -> TrainingRun:
     cfg = plan.training(objective, seed)
-    planned = RunRecord(objective, seed, cfg.pretty_text, cfg.train_cfg.max_iters)
+    planned = RunRecord(objective, seed, settings_text(cfg), cfg.train_cfg.max_iters)
     folder = out / "runs" / objective / f"seed{seed}"
     record = _read_record(folder / RECORD)
     run = TrainingRun(
@@ -173,7 +175,7 @@ def _run(plan: StudyPlan, out: Path, objective: str, seed: int) -> TrainingRun:
 
 def first_change(before: str, now: str) -> str:
     """The first line that differs."""
-    lines = zip([*before.splitlines(), ""], [*now.splitlines(), ""], strict=False)
+    lines = zip_longest(before.splitlines(), now.splitlines(), fillvalue="")
     old, new = next((old, new) for old, new in lines if old != new)
     return f"it has `{old.strip()}` where now is `{new.strip()}`"
 

@@ -127,13 +127,14 @@ def variance_covariance(z_cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
         Mean over dimensions of relu(1 - std), and the sum of squared off-diagonal covariances divided by C. Always
         float32.
     """
-    z_cells = z_cells.float()
-    count = sum_over_ranks(z_cells.new_tensor(float(len(z_cells))))
-    centred = z_cells - sum_over_ranks(z_cells.sum(0)) / count.clamp(min=1)
-    covariance = sum_over_ranks(centred.T @ centred) / (count - 1).clamp(min=1)
-    std = (covariance.diagonal() + 1e-4).sqrt()
-    off_diagonal = covariance.square().sum() - covariance.diagonal().square().sum()
-    return F.relu(1 - std).mean(), off_diagonal / z_cells.shape[1]
+    with torch.autocast(z_cells.device.type, enabled=False):
+        z_cells = z_cells.float()
+        count = sum_over_ranks(z_cells.new_tensor(float(len(z_cells))))
+        centred = z_cells - sum_over_ranks(z_cells.sum(0)) / count.clamp(min=1)
+        covariance = sum_over_ranks(centred.T @ centred) / (count - 1).clamp(min=1)
+        std = (covariance.diagonal() + 1e-4).sqrt()
+        off_diagonal = covariance.square().sum() - covariance.diagonal().square().sum()
+        return F.relu(1 - std).mean(), off_diagonal / z_cells.shape[1]
 
 
 def occupancy_loss(

@@ -159,8 +159,8 @@ def _even_steps(time_s: torch.Tensor) -> torch.Tensor:
 
 
 def _sample(cells: torch.Tensor) -> torch.Tensor:
-    """At most about MOST_CELLS of the cells (P, C), evenly."""
-    return cells[:: max(1, len(cells) // MOST_CELLS)]
+    """At most MOST_CELLS of the cells (P, C), evenly."""
+    return cells[:: max(1, -(-len(cells) // MOST_CELLS))]
 
 
 def _errors(jepa: BEVWorldModel, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -238,7 +238,8 @@ class FutureOnly:
 def along_route(xy_m: torch.Tensor, route_xy_m: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """How far along a route places (..., 2) lie, and how far beside it, in metres.
 
-    The route goes on straight at its end; a route shorter than a metre (a standing car) goes straight ahead.
+    The route goes on straight at its end; a route shorter than a metre (a standing car) goes along +x, which is straight ahead but
+    for the augmentation, and then any way.
     """
     route = route_xy_m.to(xy_m)
     if float((route[-1] - route[0]).norm()) < 1.0:

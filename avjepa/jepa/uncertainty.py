@@ -40,7 +40,9 @@ class PredictionUncertainty(Extra):
         return stratified_mean(surprise, found.states.flatten(0, 1), found.valid.flatten(0, 1), step.occupied_weight)
 
     def expected_error(self, raw: torch.Tensor) -> torch.Tensor:
-        """(B, K, Y, X) of predictions (B, K, C, Y, X), not normalised; times a factor from :func:`calibration` it is calibrated."""
+        """(B, K, Y, X) of predictions (B, K, C, Y, X), not normalised; times the monitors' ``uncertainty_factor`` it
+        is calibrated.
+        """
         return self.log_error(raw.flatten(0, 1))[:, 0].exp().unflatten(0, raw.shape[:2])
 
     def monitors(self, raw: torch.Tensor, error: torch.Tensor, valid: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -32,13 +32,23 @@ class ResidualView:
 
     def embed(self, jepa: BEVWorldModel, clips: ClipBatch) -> torch.Tensor:
         """State, present embedding and residual, all normalised; the residual's norm; where it is known: (B, 3 C + 2, Y, X)."""
+        clips = jepa.known(clips)
         frames = clips.context_in_now()
         z = jepa.encoder(frames).z.unflatten(0, (clips.shape[0], clips.num_context))  # (B, T, C, Y, X)
         residual, known = static_residual(z, _states(clips, jepa.encoder.grid) != UNOBSERVED)
         norm = residual.norm(dim=1, keepdim=True) / residual.shape[1] ** 0.5
         if self.norm_only:
             return norm
-        return torch.cat([normalised(jepa.temporal(z)), normalised(z[:, -1]), residual, norm, known.to(norm)], 1)
+        return torch.cat(
+            [
+                normalised(jepa.temporal(z[:, -jepa.temporal.num_context :])),
+                normalised(z[:, -1]),
+                residual,
+                norm,
+                known.to(norm),
+            ],
+            1,
+        )
 
     def raw(self, clips: ClipBatch, grid: BEVGrid) -> torch.Tensor:
         """LiDAR channels of the context, and by how much occupancy changed since each past frame: (B, T * 6 + T - 1, Y, X)."""

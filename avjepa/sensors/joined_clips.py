@@ -13,7 +13,7 @@ class JoinedClips(Dataset[Clip]):
     """The clips of several data sets, one after the other.
 
     Args:
-        datasets: with the same frames, image size and cameras.
+        datasets: with the same frames, sweeps, image size and cameras.
         repeats: how often each occurs in an epoch, so that a small one is not lost beside a large one.
 
     Raises:
@@ -23,9 +23,9 @@ class JoinedClips(Dataset[Clip]):
     def __init__(self, datasets: tuple[NuScenesClips, ...], repeats: tuple[int, ...]) -> None:
         if not datasets or len(datasets) != len(repeats) or min(repeats) < 1:
             raise ConfigError(f"want one number of repeats, at least 1, for each data set, got {repeats}")
-        shapes = {(data.clips.shape[1], data.num_context, data.image_size, tuple(data.cameras)) for data in datasets}
-        if len(shapes) > 1:
-            raise ConfigError("joined data sets must have the same frames, image size and cameras")
+        kinds = {(data.offsets, data.num_sweeps, data.image_size, tuple(data.cameras)) for data in datasets}
+        if len(kinds) > 1:
+            raise ConfigError("joined data sets must have the same frames, sweeps, image size and cameras")
         self.places = [
             (data, clip) for data, times in zip(datasets, repeats, strict=True) for clip in times * [*range(len(data))]
         ]
@@ -41,5 +41,6 @@ class JoinedClips(Dataset[Clip]):
 
     def present_keyframes(self) -> list[Keyframe]:
         """Where and when each clip's present frame was taken."""
-        of_dataset = {id(data): data.present_keyframes() for data, _ in self.places}
+        datasets = {id(data): data for data, _ in self.places}
+        of_dataset = {key: data.present_keyframes() for key, data in datasets.items()}
         return [of_dataset[id(data)][clip] for data, clip in self.places]

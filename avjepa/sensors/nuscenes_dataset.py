@@ -122,6 +122,7 @@ class NuScenesClips(Dataset[Clip]):
         self.version = version
         self.index = load_index(self.root, version)
         self.num_context = len(context_offsets)
+        self.offsets = offsets
         self.image_size = tuple(image_size)
         self.num_sweeps = num_sweeps
         self.augment = augment

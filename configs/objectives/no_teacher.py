@@ -8,3 +8,4 @@ with read_base():
 from avjepa.jepa.target_encoder import SharedTarget
 
 model.jepa.target = dict(type=SharedTarget, stop_gradient=True)
+probe_config = None  # those of the city are for another model

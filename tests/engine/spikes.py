@@ -1,6 +1,6 @@
 """A training run whose loss spikes where it is told to, in this process, for tests and torchrun.
 
-python -m tests.engine.spikes DRIVE WORK_DIR STOP_AFTER LAUNCHER [KEY=VALUE ...]
+python -m tests.engine.spikes DRIVE WORK_DIR PARALLEL
 """
 
 from __future__ import annotations

@@ -150,6 +150,7 @@ def info_nce(ours: torch.Tensor, theirs: torch.Tensor, temperature: float) -> to
     """InfoNCE of each cell (P,): cross-entropy of finding row i of ``theirs`` (P, C) by row i of ``ours`` (P, C) among all P rows,
     by cosine / ``temperature`` (PointInfoNCE, Xie et al. 2020, eq. 2). Always float32.
     """
-    ours, theirs = F.normalize(ours.float(), dim=1), F.normalize(theirs.float(), dim=1)
-    similarity = ours @ theirs.T / temperature
-    return similarity.logsumexp(1) - similarity.diagonal() if len(ours) else similarity.sum(1)
+    with torch.autocast(ours.device.type, enabled=False):
+        ours, theirs = F.normalize(ours.float(), dim=1), F.normalize(theirs.float(), dim=1)
+        similarity = ours @ theirs.T / temperature
+        return similarity.logsumexp(1) - similarity.diagonal() if len(ours) else similarity.sum(1)
