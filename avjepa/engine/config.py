@@ -31,7 +31,8 @@ def load_config(
     """Read a pure-Python config, apply ``key=value`` options, and set the data root of every data set in it.
 
     The data root is, in this order: the argument, the environment variable that the config names, the config's own. Joined data
-    sets have a root each: $AVJEPA_NUSCENES, $AVJEPA_CITY, or their own, and take no argument. ``kind`` is what the config must be for, if it matters.
+    sets have a root each: $AVJEPA_NUSCENES, $AVJEPA_CITY, or their own, and take no argument. ``kind`` is what the config must be
+    for, if it matters.
 
     Raises:
         ConfigError: no such file, an error in it, a config for something else, or an option whose key does not exist.

@@ -1,5 +1,6 @@
 """Randomised sensors: clips as other LiDARs and cameras would have taken them, so that a model does not learn the one it was
-shown. Domain randomisation (Tobin et al. 2017) for what a generated city and a real one differ in. Poses and calibrations are untouched.
+shown. Domain randomisation (Tobin et al. 2017) for what a generated city and a real one differ in. Poses and calibrations are
+untouched.
 """
 
 from __future__ import annotations
