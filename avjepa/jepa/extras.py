@@ -1,6 +1,6 @@
 """What an objective may have beside the terms of losses.py: each extra is one module, one term, one weight.
 
-deep.py, causal.py, hypotheses.py, uncertainty.py. Letters: see conventions.py.
+deep.py, causal.py, hypotheses.py, uncertainty.py, voxel_grounding.py. Letters: see conventions.py.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Step:
         z_frames: (B, T, C, Y, X) context embeddings, all in the present ego frame, the last of them the present.
         targets: the teacher's maps of the M = B * K full present and future frames.
         raw: (B, K, C, Y, X) predictions, not normalised.
+        overlap: (B, K, Y, X) bool, cells of each frame that the present map covers.
         predictions: the rest.
         cell_weight: (B, F, Y, X) how much each future cell counts.
         cell_loss: distance between two embeddings of a cell.
@@ -36,6 +37,7 @@ class Step:
     z_frames: torch.Tensor
     targets: BEVMaps
     raw: torch.Tensor
+    overlap: torch.Tensor
     predictions: Predictions
     cell_weight: torch.Tensor
     cell_loss: CellLoss

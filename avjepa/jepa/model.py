@@ -102,7 +102,9 @@ class BEVJEPA(BEVWorldModel):
         cell_weight = torch.where(changed, self.changed_weight, 1.0)  # (B, F, Y, X)
 
         predictions = Predictions(mask, states, predicted, target, valid, z, state)
-        step = Step(clips, z_frames, target_maps, raw, predictions, cell_weight, self.cell_loss, self.occupied_weight)
+        step = Step(
+            clips, z_frames, target_maps, raw, overlap, predictions, cell_weight, self.cell_loss, self.occupied_weight
+        )
         z_things = z.movedim(1, -1)[self._visible_things(states, hidden)]
         variance, covariance = variance_covariance(z_things)
         terms = LossTerms(

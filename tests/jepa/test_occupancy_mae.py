@@ -9,6 +9,7 @@ from avjepa.jepa.masks import GroupMask, SensorDrop
 from avjepa.jepa.monitors import measure
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.target_regions import scenes_of
+from avjepa.jepa.voxel_grounding import VoxelDecoder
 from tests.jepa import tiny
 
 
@@ -21,13 +22,13 @@ def occupancy_mae(seed: int = 0, cameras: bool = False, sensor_drop: SensorDrop 
         predictor=WarpPredictor(tiny.BEV, tiny.CHANNELS, 16, dilations=(1, 2)),
         mask=GroupMask(),
         sensor_drop=sensor_drop,
-        voxel_m=1.0,
+        decoder=VoxelDecoder(tiny.BEV, tiny.CHANNELS, voxel_m=1.0),
     )
 
 
 def counted_voxels(model: OccupancyMAE, clips) -> torch.Tensor:
     """(B, K, Z, Y, X), bool: what the loss may count, spelled out voxel by voxel."""
-    states = model.voxel_targets(clips)
+    states = model.decoder.targets(clips)
     hidden = model.mask.draw(scenes_of(clips, model.encoder.grid), clips.seeds).hidden
     _, overlap = model.predict(model.encode_context(clips)[0], clips)
     counted = (states != UNOBSERVED) & overlap[:, :, None]
@@ -44,7 +45,7 @@ def test_targets_by_hand():
     frames = [
         tiny.frame_of(points, pose, pose[:3, 3] + [0, 0, 1.5], i) for i, pose in enumerate((still, still, forward))
     ]
-    states = model.voxel_targets(tiny.collate_clips([tiny.Clip(tuple(frames), 2, 0)]))
+    states = model.decoder.targets(tiny.collate_clips([tiny.Clip(tuple(frames), 2, 0)]))
     assert states.shape == (1, 2, 6, 32, 32)
     row = 16  # y in [0, 0.8) m
     for frame, column in ((0, 21), (1, 19)):  # x in [4, 4.8) m, then [2.4, 3.2) m
@@ -61,28 +62,28 @@ def test_only_hidden_columns_of_the_present_and_voxels_with_a_ray_count(monkeypa
     assert predictions is None
     counted = counted_voxels(model, clips)
     assert 0 < counted[:, 0].float().mean() < counted[:, 1:].float().mean() < 0.5
-    rebuild = OccupancyMAE.rebuild
+    rebuild = VoxelDecoder.forward
 
     def poisoned(kept: torch.Tensor):
         return lambda self, raw: torch.where(kept, rebuild(self, raw), 77.0)
 
-    monkeypatch.setattr(OccupancyMAE, "rebuild", poisoned(counted))
+    monkeypatch.setattr(VoxelDecoder, "forward", poisoned(counted))
     same, _ = model(clips)
     for name, value in terms.named().items():
         assert torch.equal(same.named()[name], value), name
     for horizon, name in ((0, "masked"), (1, "future")):
         fewer = counted.clone()
         fewer[:, horizon] = False
-        monkeypatch.setattr(OccupancyMAE, "rebuild", poisoned(fewer))
+        monkeypatch.setattr(VoxelDecoder, "forward", poisoned(fewer))
         assert not torch.equal(model(clips)[0].named()[name], terms.named()[name])
 
 
 def test_a_perfect_answer_costs_nothing_and_knowing_nothing_costs_log_two(monkeypatch):
     model, clips = occupancy_mae().eval(), tiny.batch()
-    truth = torch.where(model.voxel_targets(clips) == OCCUPIED, 30.0, -30.0)
-    monkeypatch.setattr(OccupancyMAE, "rebuild", lambda self, raw: truth)
+    truth = torch.where(model.decoder.targets(clips) == OCCUPIED, 30.0, -30.0)
+    monkeypatch.setattr(VoxelDecoder, "forward", lambda self, raw: truth)
     assert model(clips)[0].total() < 1e-6
-    monkeypatch.setattr(OccupancyMAE, "rebuild", lambda self, raw: torch.zeros_like(truth))
+    monkeypatch.setattr(VoxelDecoder, "forward", lambda self, raw: torch.zeros_like(truth))
     assert float(model(clips)[0].total()) == pytest.approx(2 * 0.693147, rel=1e-5)
 
 
@@ -148,6 +149,4 @@ def test_probes_and_monitors_read_it_as_any_world_model():
 
 def test_the_height_must_be_whole_voxels():
     with pytest.raises(ValueError, match="axis z"):
-        OccupancyMAE(
-            tiny.encoder(False), TemporalContext(16, 2), WarpPredictor(tiny.BEV, 16, 16), GroupMask(), None, 0.7
-        )
+        VoxelDecoder(tiny.BEV, 16, 0.7)

@@ -19,20 +19,16 @@ There is no teacher, so a step is cheaper by its pass. Letters: see conventions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from avjepa.bev.encoder import BEVEncoder
-from avjepa.bev.fuse import conv_norm_act
-from avjepa.bev.voxel_states import voxel_states
-from avjepa.conventions import UNOBSERVED
-from avjepa.jepa.losses import occupancy_loss
 from avjepa.jepa.masks import GroupMask, SensorDrop
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.target_regions import scenes_of
-from avjepa.jepa.world_model import BEVWorldModel, normalise_each
+from avjepa.jepa.voxel_grounding import VoxelDecoder
+from avjepa.jepa.world_model import BEVWorldModel
 from avjepa.sensors.sample import ClipBatch
 
 
@@ -69,11 +65,7 @@ class OccupancyMAE(BEVWorldModel):
         predictor: state to masked and future embeddings.
         mask: what is hidden from the context.
         sensor_drop: which sensors the context loses, or None.
-        voxel_m: height of the voxels that are rebuilt; their other edges are those of a BEV cell.
-        occupied_weight: share of the loss on occupied voxels; the rest is on empty ones.
-
-    Raises:
-        ValueError: the height of the encoder's grid is not a whole number of voxels.
+        decoder: from predictions to voxels.
     """
 
     def __init__(
@@ -83,46 +75,24 @@ class OccupancyMAE(BEVWorldModel):
         predictor: WarpPredictor,
         mask: GroupMask,
         sensor_drop: SensorDrop | None,
-        voxel_m: float = 0.5,
-        occupied_weight: float = 0.75,
+        decoder: VoxelDecoder,
     ) -> None:
         super().__init__(encoder, temporal, predictor)
-        self.voxels = replace(encoder.grid, cell_z_m=voxel_m)
-        self.decoder = nn.Sequential(
-            conv_norm_act(encoder.channels, encoder.channels),
-            nn.Conv2d(encoder.channels, self.voxels.shape_zyx[0], 1),
-        )
+        self.decoder = decoder
         self.mask = mask
         self.sensor_drop = sensor_drop
-        self.occupied_weight = occupied_weight
 
     def forward(self, clips: ClipBatch) -> tuple[ReconstructionTerms, None]:
         """Loss terms of a batch of clips; there is no target embedding to make a picture of."""
         hidden = self.mask.draw(scenes_of(clips, self.encoder.grid), clips.seeds).hidden
         state, _ = self.encode_context(clips, hidden, self.sensor_drop)
         raw, overlap = self.predict(state, clips)
-        states = self.voxel_targets(clips)
-        logits = self.rebuild(raw)
+        logits, states = self.decoder(raw), self.decoder.targets(clips)
 
         counted = overlap.clone()  # (B, K, Y, X)
         counted[:, 0] &= hidden
-        valid = counted[:, :, None] & (states != UNOBSERVED)  # (B, K, Z, Y, X)
         terms = ReconstructionTerms(
-            masked=self._loss(logits[:, :1], states[:, :1], valid[:, :1]),
-            future=self._loss(logits[:, 1:], states[:, 1:], valid[:, 1:]),
+            masked=self.decoder.loss(logits[:, :1], states[:, :1], counted[:, :1]),
+            future=self.decoder.loss(logits[:, 1:], states[:, 1:], counted[:, 1:]),
         )
         return terms, None
-
-    def voxel_targets(self, clips: ClipBatch) -> torch.Tensor:
-        """Voxel states (B, K, Z, Y, X), uint8, of the full present and future frames, each in its own ego frame."""
-        return voxel_states(clips.targets(), self.voxels).unflatten(0, (clips.shape[0], -1))
-
-    def rebuild(self, raw: torch.Tensor) -> torch.Tensor:
-        """Logits (B, K, Z, Y, X) of occupied voxels from predictions (B, K, C, Y, X), which are read as probes read them:
-        normalised.
-        """
-        return self.decoder(normalise_each(raw).flatten(0, 1)).unflatten(0, raw.shape[:2])
-
-    def _loss(self, logits: torch.Tensor, states: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Stratified cross-entropy (scalar) of voxels, all (B, K, Z, Y, X); 0 without any."""
-        return occupancy_loss(*(x.flatten(0, 2) for x in (logits, states, valid)), self.occupied_weight)
