@@ -1,0 +1,219 @@
+"""Does a painted line lie where the prior map has it, and does it look as the map says? Judged on the strip along the line.
+
+    1  ridges    paint is brighter, or yellower, than what lies to both sides of it; shadows and kerbs are not
+    2  noise     how strong ridges are beside the line, where there is no paint as a rule
+    3  where     for every stretch of one dash and one gap: paint on the line, paint beside it, or none
+    4  look      colour of what is painted, and how much of the length is
+    5  runs      rows in a row that say the same, long enough to be believed
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.ndimage import maximum_filter1d, uniform_filter1d
+
+from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, Strip
+from avjepa.mapping.vector_map import MapElement
+
+Finding = Literal["gone", "moved", "colour", "dashing"]
+
+HALF_WIDTH_M = 2.2  # of the strip
+LINE_M = 0.15  # half a line or a double line
+SIDES_M = (0.35, 0.65)  # where the ground beside a line is
+HERE_M = 0.35  # how far map and sensors may disagree about one line
+ASIDE_M = (0.45, 1.5)  # where a line that was moved may be; the next line of the road is further away
+PERIOD_M = 9.0  # of dashes in most countries' towns, and at most
+DASH_M = 2.5
+YELLOW_AS_BRIGHT = 2.0  # yellow paint is little brighter than asphalt, but yellower
+LEAST_RIDGE = 0.10  # of paint, times brighter than the ground; worn paint is less
+LEAST_SIGMA = 4.0
+SEEN_SHARE = 0.6
+LEAST_RUN_M = {"gone": 12.0, "moved": 6.0, "colour": 6.0, "dashing": 9.0}
+
+
+@dataclass(frozen=True)
+class LineRun:
+    """A stretch of a line that is not as the map says.
+
+    Attributes:
+        finding: what is different.
+        from_m, to_m: arc lengths on the line.
+        left_m: offset of the paint to the left; 0 for what did not move.
+        colour, dashed: as seen; "" and None where it was not judged.
+        strength: how sure, in units of the noise or of the bar, at least 0.
+        seen_share: of the stretch, in [0, 1].
+        drives: that saw it.
+    """
+
+    finding: Finding
+    from_m: float
+    to_m: float
+    left_m: float
+    colour: str
+    dashed: bool | None
+    strength: float
+    seen_share: float
+    drives: int
+
+    @property
+    def length_m(self) -> float:
+        """Of the stretch."""
+        return self.to_m - self.from_m
+
+
+@dataclass(frozen=True)
+class LineReading:
+    """What a strip says of a line, row by row (S,).
+
+    Attributes:
+        seen: enough of the row's surroundings was seen to judge.
+        here, aside: strength of paint on the line and beside it, in units of the noise.
+        here_left_m, aside_left_m: where it lies.
+        yellow: of the paint, 0 white to 1 yellow; nan where there is none.
+        painted: share of the length around a row that is painted.
+    """
+
+    seen: np.ndarray
+    here: np.ndarray
+    aside: np.ndarray
+    here_left_m: np.ndarray
+    aside_left_m: np.ndarray
+    yellow: np.ndarray
+    painted: np.ndarray
+
+
+def judge_line(element: MapElement, strip: Strip) -> list[LineRun]:
+    """The stretches of a divider that are not as the map says, strongest finding first where they overlap."""
+    if len(strip.s_m) < 3:
+        return []
+    reading = read_line(strip)
+    on_line = reading.seen & (reading.here >= 1)
+    beside = reading.seen & (reading.aside >= 1) & (reading.here < 0.5 * reading.aside)
+    beside &= _steady(reading.aside_left_m)
+    gone = reading.seen & (reading.here < 0.6) & ~beside
+    findings: list[tuple[Finding, np.ndarray, np.ndarray]] = [
+        ("moved", beside, reading.aside - reading.here),
+        ("gone", gone, 1 - reading.here),
+    ]
+    if element.colour:
+        was_yellow = element.colour == "yellow"
+        other = reading.yellow < 0.35 if was_yellow else reading.yellow > 0.65
+        findings.append(("colour", on_line & other, np.abs(reading.yellow - was_yellow)))
+    if element.dashed is not None:
+        other = reading.painted > 0.75 if element.dashed else reading.painted < 0.5
+        findings.append(("dashing", on_line & other, np.abs(reading.painted - (0.35 if element.dashed else 1.0))))
+    return [
+        run
+        for finding, rows, strength in findings
+        for run in _runs(finding, rows, strength, strip, reading)
+    ]
+
+
+def read_line(strip: Strip) -> LineReading:
+    """Ridges of a strip, row by row."""
+    contrast, yellow = strip.mean("paint", 1), strip.mean("paint", 3)
+    known = np.isfinite(contrast)
+    bright_ridge = np.where(known, ridge(contrast), np.nan)
+    yellow_ridge = np.where(known, ridge(yellow), np.nan)
+    paint = np.clip(bright_ridge, 0, 1.0) + YELLOW_AS_BRIGHT * np.clip(yellow_ridge, 0, 0.5)
+    seen = _seen(known, strip.left_m)
+    dash = _mean_along(paint, DASH_M)  # (S, O)
+    centre = np.abs(strip.left_m) <= HERE_M
+    aside = (np.abs(strip.left_m) >= ASIDE_M[0]) & (np.abs(strip.left_m) <= ASIDE_M[1])
+    away = np.abs(strip.left_m) > HERE_M
+    noise = np.nanmedian(np.abs(dash[:, away] - np.nanmedian(dash[:, away]))) * 1.48 + np.nanmedian(dash[:, away])
+    bar = max(LEAST_RIDGE, LEAST_SIGMA * float(np.nan_to_num(noise)))
+    rows = round(PERIOD_M / ALONG_M)
+    strongest = maximum_filter1d(np.nan_to_num(dash), rows, axis=0) / bar  # (S, O)
+
+    def best(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        which = np.flatnonzero(columns)[strongest[:, columns].argmax(1)]
+        return strongest[np.arange(len(which)), which], strip.left_m[which]
+
+    here, here_left_m = best(centre)
+    beside, beside_left_m = best(aside)
+    column = np.round((here_left_m - strip.left_m[0]) / ACROSS_M).astype(int)
+    row = np.arange(len(column))
+    on_line = _mean_along(paint, 1.0)[row, column]
+    is_painted = np.nan_to_num(on_line) > 0.5 * bar * here
+    weight = is_painted & np.isfinite(on_line)
+    tinge = np.clip(YELLOW_AS_BRIGHT * yellow_ridge[row, column], 0, None)
+    full = np.clip(bright_ridge[row, column], 0, None) + tinge
+    window = max(3, round(6.0 / ALONG_M))
+    total = uniform_filter1d(np.where(weight, full, 0), window)
+    yellowness = np.where(
+        total > 0.05 * bar, uniform_filter1d(np.where(weight, tinge, 0), window) / np.maximum(total, 1e-6), np.nan
+    )
+    finite = np.isfinite(on_line).astype(float)
+    share = uniform_filter1d(is_painted * finite, rows) / np.maximum(uniform_filter1d(finite, rows), 1e-6)
+    return LineReading(seen, here, beside, here_left_m, beside_left_m, yellowness, share)
+
+
+def ridge(value: np.ndarray) -> np.ndarray:
+    """(S, O) by how much a line's width around a cell exceeds the higher of both sides, so that steps are no ridges."""
+    line = _mean_across(value, -LINE_M, LINE_M)
+    left, right = _mean_across(value, *SIDES_M), _mean_across(value, -SIDES_M[1], -SIDES_M[0])
+    return line - np.fmax(left, right)
+
+
+def _mean_across(value: np.ndarray, low_m: float, high_m: float) -> np.ndarray:
+    """(S, O) mean of the columns that lie ``low_m`` to ``high_m`` to the left of each; nan where none is known."""
+    low, high = round(low_m / ACROSS_M), round(high_m / ACROSS_M)
+    rows, columns = value.shape
+    pad = max(abs(low), abs(high))
+    padded = np.pad(value, ((0, 0), (pad, pad)), constant_values=np.nan)
+    shifts = np.stack([padded[:, pad + shift : pad + shift + columns] for shift in range(low, high + 1)])
+    known = np.isfinite(shifts)
+    count = known.sum(0)
+    return np.where(count > 0, np.where(known, shifts, 0).sum(0) / np.maximum(count, 1), np.nan)
+
+
+def _mean_along(value: np.ndarray, length_m: float) -> np.ndarray:
+    """(S, O) mean of the known rows within a length; nan where fewer than half are known."""
+    size = max(1, round(length_m / ALONG_M))
+    known = np.isfinite(value)
+    share = uniform_filter1d(known.astype(float), size, axis=0, mode="nearest")
+    total = uniform_filter1d(np.where(known, value, 0.0), size, axis=0, mode="nearest")
+    return np.where(share >= 0.5, total / np.maximum(share, 1e-6), np.nan)
+
+
+def _seen(known: np.ndarray, left_m: np.ndarray) -> np.ndarray:
+    """(S,) enough of the rows around was seen, on the line and where it could have moved to."""
+    near = known[:, np.abs(left_m) <= ASIDE_M[1]].mean(1)
+    return uniform_filter1d(near, round(PERIOD_M / ALONG_M), mode="constant") >= SEEN_SHARE
+
+
+def _steady(left_m: np.ndarray) -> np.ndarray:
+    """(S,) rows whose offset is about that of the rows around."""
+    size = max(3, round(4.0 / ALONG_M))
+    mean = uniform_filter1d(left_m, size, mode="nearest")
+    spread = uniform_filter1d((left_m - mean) ** 2, size, mode="nearest")
+    return spread < 0.3**2
+
+
+def _runs(finding: Finding, rows: np.ndarray, strength: np.ndarray, strip: Strip, reading: LineReading) -> list[LineRun]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], rows.astype(int), [0]])))
+    runs = []
+    for start, end in edges.reshape(-1, 2):
+        if (end - start) * ALONG_M < LEAST_RUN_M[finding]:
+            continue
+        inside = slice(start, end)
+        moved = finding == "moved"
+        yellow = np.nanmean(reading.yellow[inside]) if np.isfinite(reading.yellow[inside]).any() else np.nan
+        runs.append(
+            LineRun(
+                finding,
+                float(strip.s_m[start] - ALONG_M / 2),
+                float(strip.s_m[end - 1] + ALONG_M / 2),
+                float(np.median(reading.aside_left_m[inside])) if moved else 0.0,
+                "" if not np.isfinite(yellow) else "yellow" if yellow > 0.5 else "white",
+                None if finding in ("gone", "moved") else bool(reading.painted[inside].mean() < 0.65),
+                float(np.nanmean(strength[inside])),
+                float(reading.seen[inside].mean()),
+                int(np.median(strip.drives[inside])),
+            )
+        )
+    return runs
