@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,21 @@ from avjepa.errors import ConfigError, DataError
 from avjepa.mapping.frames import FRAMES
 from avjepa.mapping.geojson_maps import write_geojson_map
 from avjepa.mapping.map_readers import read_map
-from avjepa.mapping.map_report import DANGLING, DOUBLE, EMPTY, FAR, LEADS_NOWHERE, MENDED, OTHER_KIND, UNKNOWN
+from avjepa.mapping.map_report import (
+    BAD,
+    BAD_RECORD,
+    DANGLING,
+    DOUBLE,
+    EMPTY,
+    FAR,
+    LEADS_NOWHERE,
+    MENDED,
+    NO_CENTRE,
+    NO_LINKS,
+    NO_PAINT,
+    OTHER_KIND,
+    UNKNOWN,
+)
 from avjepa.mapping.vector_map import ElementMap, MapElement
 from tests.city.hand_made import make_road_map
 from tests.mapping.reports import HOSTILE
@@ -127,9 +142,63 @@ def test_dangling_tokens_and_empty_shapes_are_left_out_and_counted(expansion):
         assert len(elements.layer(layer)) == len(tokens) - 1
 
 
+def broken_lane(tables):
+    return tables["lane"][0]
+
+
+def broken_piece(tables, **fields):
+    tables["arcline_path_3"][broken_lane(tables)["token"]][0].update(fields)
+
+
+def broken_node(tables, **fields):
+    token = first_polygon(tables, "ped_crossing")["exterior_node_tokens"][0]
+    next(node for node in tables["node"] if node["token"] == token).update(fields)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "kept"),
+    [
+        (lambda tables: broken_piece(tables, radius=0.0), NO_CENTRE, True),
+        (lambda tables: broken_piece(tables, radius="wide"), NO_CENTRE, True),
+        (lambda tables: broken_piece(tables, start_pose=[0.0, 1.0]), NO_CENTRE, True),
+        (lambda tables: broken_piece(tables, start_pose=[0.0, 1.0, float("nan")]), NO_CENTRE, True),
+        (lambda tables: broken_piece(tables, segment_length=[0.0, 1e18, 0.0]), NO_CENTRE, True),
+        (lambda tables: broken_piece(tables, segment_length=[1.0]), NO_CENTRE, True),
+        (lambda tables: broken_piece(tables, shape="LXL"), NO_CENTRE, True),
+        (lambda tables: tables["arcline_path_3"].update({broken_lane(tables)["token"]: None}), NO_CENTRE, True),
+        (lambda tables: tables["connectivity"].update({broken_lane(tables)["token"]: {}}), NO_LINKS, True),
+        (lambda tables: broken_lane(tables).update(left_lane_divider_segments=[{}]), NO_PAINT, True),
+        (lambda tables: broken_lane(tables).pop("token"), BAD_RECORD, False),
+        (lambda tables: broken_lane(tables).update(polygon_token=3), BAD_RECORD, False),
+        (lambda tables: tables["walkway"].__setitem__(0, None), BAD_RECORD, False),
+        (lambda tables: tables["drivable_area"].append({"token": "d", "polygon_tokens": []}), EMPTY, True),
+        (lambda tables: tables["traffic_light"][0].pop("pose"), DANGLING, False),
+        (lambda tables: tables["traffic_light"][0]["pose"].update(tz="high"), BAD, False),
+        (lambda tables: tables["lane_divider"][0].update(lane_divider_segments=[{"segment_type": []}]), BAD, False),
+        (lambda tables: broken_node(tables, x=None), BAD, False),
+        (lambda tables: broken_node(tables, x="here"), BAD, False),
+        (lambda tables: broken_node(tables, y=float("nan")), BAD, False),
+    ],
+)
+def test_one_bad_record_is_counted_and_the_rest_is_read(expansion, damage, reason, kept):
+    whole, _ = read_map(expansion())
+    elements, report = read_map(expansion(damage))
+    found = report.lost | report.mended
+    assert len(found.pop(reason)) >= 1
+    assert set(found) <= {LEADS_NOWHERE}  # of those that led to what was left out
+    gone = set(whole.elements) - set(elements.elements)
+    assert kept == (not gone)
+    assert len(gone) <= report.num_lost
+    if reason == NO_CENTRE:
+        (token,) = report.mended[NO_CENTRE]
+        assert whole.elements[token].centre_line is not None
+        assert elements.elements[token] == replace(whole.elements[token], centre_line=None)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda tables: tables.update(arcline_path_3=[]), "no map expansion"),
         (lambda tables: tables.update(version="1.2"), r"1\.2; want version 1\.3"),
         (lambda tables: tables.pop("version"), r"1\.0; want"),
         (lambda tables: tables.pop("stop_line"), "stop_line"),
