@@ -271,7 +271,7 @@ def change_id_of(layer: str, atomic_change: str, element_id: str | None, geometr
     """
     middle = shapely.centroid(geometry)
     where = f"{element_id or ''}\n{math.floor(middle.x)},{math.floor(middle.y)}"
-    digest = hashlib.sha256(f"{layer}\n{atomic_change}\n{where}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{layer}\n{atomic_change}\n{where}".encode(errors="surrogatepass")).hexdigest()
     return f"{atomic_change}-{layer}-{digest[:10]}"
 
 

@@ -112,6 +112,7 @@ def test_ids_of_changes():
     moved = [("road_divider", "geometry", "line", LineString([(x, 0.5), (x + 16, 0.5)])) for x in (0.0, 40.0)]
     assert change_id_of(*moved[0]) != change_id_of(*moved[1])  # two pieces of one divider
     assert change_id_of(*moved[0]) == change_id_of(*moved[0][:3], LineString([(0.1, 0.5), (16.2, 0.6)]))
+    assert change_id_of("ped_crossing", "deletion", "\ud800", SQUARE).isascii()  # no name breaks it
     report = make_report([change(change_id_of(*piece)) for piece in moved])
     assert [item.change_id for item in report.changes] == [change_id_of(*piece) for piece in moved]
     new = [change_id_of("stop_line", "insertion", None, Point(x, 5.5)) for x in (3.2, 3.3, 4.1)]
