@@ -39,7 +39,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 def write_csv(path: Path, report: ChangeReport) -> None:
     r"""Write the changes of a report; :func:`read_csv` gives them back. Text that could be a formula gets a ``'`` in front.
 
-    Lone surrogates, which JSON can hold and UTF-8 cannot, are written as their escapes, such as ``\\ud800``.
+    Lone surrogates, which JSON can hold and UTF-8 cannot, are written as their escapes, such as ``\ud800``.
     """
     with (
         replacing(path) as temporary,
