@@ -51,7 +51,7 @@ class MapFrame:
             )
 
     def to_wgs84(self, xy_m: np.ndarray) -> np.ndarray:
-        """(n, 2) metres of the map to (n, 2) longitude, latitude in degrees.
+        """(n, 2) metres of the map to (n, 2) longitude, latitude in degrees; longitudes from -180 to 180.
 
         Raises:
             ValueError: a point is not finite or 1000 km or more away, or the shape is another.
@@ -61,7 +61,9 @@ class MapFrame:
         sin_0, cos_0 = math.sin(math.radians(self.latitude_deg)), math.cos(math.radians(self.latitude_deg))
         sin_1 = sin_0 * np.cos(angle) + cos_0 * np.sin(angle) * np.cos(bearing)
         turn = np.arctan2(np.sin(bearing) * np.sin(angle) * cos_0, np.cos(angle) - sin_0 * sin_1)
-        return np.column_stack([self.longitude_deg + np.degrees(turn), np.degrees(np.arcsin(sin_1))])
+        longitude = self.longitude_deg + np.degrees(turn)
+        longitude -= 360.0 * (longitude > 180.0) - 360.0 * (longitude < -180.0)
+        return np.column_stack([longitude, np.degrees(np.arcsin(sin_1))])
 
     def to_map(self, lon_lat_deg: np.ndarray) -> np.ndarray:
         """(n, 2) longitude, latitude in degrees to (n, 2) metres of the map; the inverse of :meth:`to_wgs84`.
@@ -82,7 +84,7 @@ class MapFrame:
         return np.column_stack([east, north]) * (length_m / np.where(sine > 0, sine, 1.0))[:, None]
 
     def shape_to_wgs84(self, shape: BaseGeometry) -> BaseGeometry:
-        """A shape in metres of the map, in degrees (longitude, latitude)."""
+        """A shape in metres of the map, in degrees (longitude, latitude); it is not cut where it crosses the 180th meridian."""
         return shapely.transform(shape, self.to_wgs84)
 
     def shape_to_map(self, shape: BaseGeometry) -> BaseGeometry:

@@ -1,7 +1,8 @@
 """Vector maps as GeoJSON: our own, those of other makers in WGS84 (RFC 7946), and ScenarioNet's exports of nuScenes.
 
 Coordinates are metres where the file's ``frame`` member says so (:meth:`avjepa.mapping.frames.MapFrame.contract`), else degrees,
-as RFC 7946 wants; a file without a frame whose coordinates cannot be degrees is taken to be in metres of the wanted city.
+as RFC 7946 wants; a file without a frame whose coordinates cannot be degrees is taken to be in metres of the wanted city. The
+``crs`` member of older files (GeoJSON 2008) may name WGS84 alone.
 A feature's layer is its property ``layer``, or follows from its property ``type`` by ScenarioNet's names.
 """
 
@@ -22,8 +23,18 @@ from avjepa.files import replacing
 from avjepa.geometry.geojson import from_geojson, to_geojson
 from avjepa.mapping.expansion_maps import linked
 from avjepa.mapping.frames import MapFrame, frame_of_city, frame_of_contract
-from avjepa.mapping.map_report import BAD, DOUBLE, GUESSED_FRAME, UNKNOWN, MapReport, sound_shape
-from avjepa.mapping.vector_map import COLOURS, LAYERS, ElementMap, MapElement
+from avjepa.mapping.map_report import (
+    BAD,
+    DOUBLE,
+    FAR,
+    GUESSED_FRAME,
+    LEADS_NOWHERE,
+    OTHER_KIND,
+    UNKNOWN,
+    MapReport,
+    sound_shape,
+)
+from avjepa.mapping.vector_map import COLOURS, LAYERS, ElementMap, MapElement, fits_layer
 
 # ScenarioNet (converter/nuscenes) writes the outline of the drivable area as solid white lines of these names, each lane divider as
 # a broken white and each road divider as a solid yellow line. So its types say what a line is, and nothing of its paint.
@@ -42,6 +53,9 @@ SCENARIONET_LAYERS = {
 }
 SCENARIONET_LANES = ("LANE_SURFACE_STREET", "LANE_SURFACE_UNSTRUCTURE")
 FIELDS = ("colour", "dashed", "subtype", "wear", "height_m")
+# How files name WGS84: urn:ogc:def:crs:OGC:1.3:CRS84, EPSG:4326 and the like. GeoJSON puts longitude first under any of them.
+WGS84_NAMES = ("CRS84", "CRS84H", "4326", "4979", "WGS84", "WGS 84")
+FAR_M = 1e5  # from a city's origin: its map ends long before
 
 Place = Callable[[BaseGeometry], BaseGeometry]
 
@@ -54,15 +68,18 @@ def read_geojson_map(path: Path, frame: MapFrame | None) -> tuple[ElementMap, Ma
         frame: the wanted city's; None takes that which the file names.
 
     Raises:
-        DataError: missing, no GeoJSON, another city, no frame to be found, no element, or more than a fifth cannot be read.
+        DataError: missing, no GeoJSON, another city or one that is farther than 100 km, another CRS than WGS84, no frame to be
+            found, no element, or more than a fifth cannot be read.
     """
     report = MapReport(path, "GeoJSON")
     collection = load_collection(path)
+    _check_crs(path, collection)
     features = list(_identified(collection["features"], report))
     frame, place = _placing(path, collection, frame, [shape for _, _, shape in features], report)
+    placed = [(token, feature, place(shape)) for token, feature, shape in features]
     elements: dict[str, MapElement] = {}
-    for token, feature, shape in features:
-        element = _element(token, feature, place(shape), place, report)
+    for token, feature, shape in _near(path, frame, placed, report):
+        element = _element(token, feature, shape, place, report)
         if element is None:
             continue
         if token not in elements:
@@ -72,7 +89,7 @@ def read_geojson_map(path: Path, frame: MapFrame | None) -> tuple[ElementMap, Ma
         else:
             report.lost.setdefault(DOUBLE, []).append(token)
     report.finish(len(elements))
-    return ElementMap(frame, linked(elements, report)), report
+    return ElementMap(frame, linked(_entered(elements, features, report), report)), report
 
 
 def write_geojson_map(path: Path, elements: ElementMap) -> None:
@@ -151,7 +168,8 @@ def _identified(features: list[Any], report: MapReport) -> Iterator[tuple[str, d
         if not isinstance(properties, dict):
             report.lost.setdefault(BAD, []).append(f"feature {number}")
             continue
-        token = str(feature.get("id") or properties.get("id") or properties.get("token") or f"feature {number}")
+        names = (feature.get("id"), properties.get("id"), properties.get("token"), f"feature {number}")
+        token = next(str(name) for name in names if name not in (None, ""))  # 0 is a name
         try:
             shape = from_geojson(feature.get("geometry"))
         except ValueError:
@@ -190,6 +208,32 @@ def _placing(
     return frame, lambda shape: shape
 
 
+def _check_crs(path: Path, collection: dict[str, Any]) -> None:
+    crs = collection.get("crs")
+    if crs is None:
+        return
+    properties = crs.get("properties") if isinstance(crs, dict) else None
+    name = str(properties.get("name", "")) if isinstance(properties, dict) else ""
+    if name.replace("/", ":").rpartition(":")[2].upper() not in WGS84_NAMES:
+        raise DataError(f"{path}: its crs member names {name or crs!r}, not WGS84; export the map in EPSG:4326")
+
+
+def _near(
+    path: Path, frame: MapFrame, placed: list[tuple[str, dict[str, Any], BaseGeometry]], report: MapReport
+) -> Iterator[tuple[str, dict[str, Any], BaseGeometry]]:
+    """Features whose shapes, in metres of the map, may lie in the city; others go into the report."""
+    far_m = [float(np.hypot(*shapely.get_coordinates(shape).T).max()) for _, _, shape in placed]
+    if placed and min(far_m) > FAR_M:
+        raise DataError(
+            f"{path}: lies {min(far_m) / 1e3:.0f} km or more from {frame.name}; name its own city, or export it in WGS84"
+        )
+    for item, distance_m in zip(placed, far_m, strict=True):
+        if distance_m > FAR_M:
+            report.lost.setdefault(FAR, []).append(item[0])
+        else:
+            yield item
+
+
 def _element(
     token: str, feature: dict[str, Any], shape: BaseGeometry, place: Place, report: MapReport
 ) -> MapElement | None:
@@ -199,6 +243,9 @@ def _element(
         if properties is None:
             report.ignored.setdefault(UNKNOWN, []).append(token)
             return None
+    if not fits_layer(shape, properties["layer"]):
+        report.lost.setdefault(OTHER_KIND, []).append(token)
+        return None
     sound = sound_shape(shape, token, report)
     if sound is None:
         return None
@@ -214,10 +261,10 @@ def _element(
 def _scenarionet(token: str, properties: dict[str, Any], shape: BaseGeometry) -> dict[str, Any] | None:
     """Our properties of a ScenarioNet feature; None of a type that it does not have."""
     kind = str(properties.get("type", ""))
-    if (
-        kind in SCENARIONET_LANES
-    ):  # the centre line of every lane; nuScenes has polygons for lanes alone, not for connectors
-        return {"layer": "lane" if shape.area > 0 else "lane_connector", "subtype": kind}
+    if kind in SCENARIONET_LANES:
+        # The centre line of every lane; nuScenes has polygons for lanes alone, not for connectors.
+        layer = "lane" if shape.area > 0 else "lane_connector"
+        return {"layer": layer, "subtype": kind, "successors": properties.get("exit_lanes") or []}
     if kind not in SCENARIONET_LAYERS:
         return None
     if token.startswith(OUTLINE_PREFIX):
@@ -230,4 +277,23 @@ def _joined(first: MapElement, second: MapElement) -> MapElement | None:
     area, line = (first, second) if first.layer == "lane" else (second, first)
     if (area.layer, line.layer) != ("lane", "lane_connector") or line.geometry != line.centre_line:
         return None
-    return replace(area, centre_line=line.centre_line)
+    successors = tuple(dict.fromkeys(first.successors + second.successors))
+    return replace(area, centre_line=line.centre_line, successors=successors)
+
+
+def _entered(
+    elements: dict[str, MapElement], features: list[tuple[str, dict[str, Any], BaseGeometry]], report: MapReport
+) -> dict[str, MapElement]:
+    """The elements, each also leading to those that say of themselves (ScenarioNet's ``entry_lanes``) that it leads there."""
+    following: dict[str, list[str]] = {}
+    for token, feature, _ in features:
+        entries = feature["properties"].get("entry_lanes")
+        for entry in map(str, entries if isinstance(entries, list) else ()):
+            if entry in elements and token in elements:
+                following.setdefault(entry, []).append(token)
+            elif token in elements:
+                report.mended.setdefault(LEADS_NOWHERE, []).append(token)
+    return {
+        token: replace(x, successors=tuple(dict.fromkeys((*x.successors, *following.get(token, ())))))
+        for token, x in elements.items()
+    }

@@ -18,8 +18,14 @@ MENDED = "outline crosses itself, mended"
 DANGLING = "names nodes or shapes that are not there"
 EMPTY = "has no shape"
 BAD = "has a shape that cannot be read"
+BAD_RECORD = "has no token, or names no shape"
 DOUBLE = "has the id of an earlier element"
-LEADS_NOWHERE = "leads to elements that are not there, those links removed"
+LEADS_NOWHERE = "leads to elements that are not there, or comes from such, those links removed"
+NO_CENTRE = "has a centre line that cannot be read, left without"
+NO_PAINT = "has paint that cannot be read, left without"
+NO_LINKS = "has successors that cannot be read, left without"
+OTHER_KIND = "has a line where its layer wants an area, or the other way round"
+FAR = "lies farther from the city's origin than any city reaches"
 UNKNOWN = "is of a kind that this reader does not know"
 GUESSED_FRAME = "coordinates beyond degrees in a file without a frame, taken as metres of"
 
@@ -45,11 +51,6 @@ class MapReport:
     lost: dict[str, list[str]] = field(default_factory=dict)
     ignored: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-
-    @property
-    def clean(self) -> bool:
-        """Nothing was mended or left out."""
-        return not (self.mended or self.lost or self.ignored)
 
     @property
     def num_lost(self) -> int:

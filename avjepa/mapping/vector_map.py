@@ -26,8 +26,15 @@ AREA_LAYERS = (
 )
 LINE_LAYERS = ("road_divider", "lane_divider", "road_edge", "traffic_light")
 LAYERS = AREA_LAYERS + LINE_LAYERS
+WAY_LAYERS = ("lane", "lane_connector")  # areas of which some sources know the centre line alone
 COLOURS = ("white", "yellow")
 OVERLAP_M = 50.0  # from the driven path: as far as a map element is worth looking at
+
+
+def fits_layer(shape: BaseGeometry, layer: str) -> bool:
+    """Whether a shape is of the layer's kind: an area, a line, or for lanes and connectors either; one or several of it."""
+    is_area, is_line = (shape.geom_type in (kind, f"Multi{kind}") for kind in ("Polygon", "LineString"))
+    return (is_area and layer in AREA_LAYERS) or (is_line and layer in LINE_LAYERS + WAY_LAYERS)
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,8 @@ class MapElement:
         height_m: of a traffic light, above the road; its line points where it faces.
 
     Raises:
-        ValueError: an unknown layer or colour, no token, a shape that is empty, invalid or not finite, or wear out of range.
+        ValueError: an unknown layer or colour, no token, a shape that is empty, invalid, not finite or of another kind than the
+            layer's, or wear out of range.
     """
 
     token: str
@@ -68,6 +76,8 @@ class MapElement:
             )
         if self.geometry.is_empty or not np.isfinite(shapely.get_coordinates(self.geometry)).all():
             raise ValueError(f"{self.token}: an element wants a shape that is not empty and finite")
+        if not fits_layer(self.geometry, self.layer):
+            raise ValueError(f"{self.token}: a {self.geometry.geom_type} is no shape of the layer {self.layer}")
         if not self.geometry.is_valid:
             raise ValueError(f"{self.token}: {shapely.is_valid_reason(self.geometry)}")
         if self.wear is not None and not 0 <= self.wear <= 1:
@@ -108,11 +118,6 @@ class ElementMap:
     def layer(self, *names: str) -> list[MapElement]:
         """Elements of the layers, in the order of the map."""
         return [element for element in self.elements.values() if element.layer in names]
-
-    def counts(self) -> dict[str, int]:
-        """Number of elements of each layer that has any."""
-        counts = Counter(element.layer for element in self.elements.values())
-        return {layer: counts[layer] for layer in LAYERS if counts[layer]}
 
     def near(self, shape: BaseGeometry, distance_m: float) -> list[MapElement]:
         """Elements not further than a distance from a shape, in the order of the map."""

@@ -21,15 +21,15 @@ class MapExpansion:
         tables: the file's JSON.
 
     Raises:
-        KeyError: a table is missing, or a record lacks a field.
-        TypeError, ValueError: a table or a coordinate is something else.
+        KeyError: a table is missing, or a record lacks its token.
+        TypeError: a table is something else.
     """
 
     def __init__(self, tables: dict[str, Any]) -> None:
         self._tables = tables
-        self._nodes = {node["token"]: (float(node["x"]), float(node["y"])) for node in tables["node"]}
+        self._nodes = {node["token"]: node for node in tables["node"]}
         self._polygons = {polygon["token"]: polygon for polygon in tables["polygon"]}
-        self._lines = {line["token"]: line["node_tokens"] for line in tables["line"]}
+        self._lines = {line["token"]: line for line in tables["line"]}
 
     @property
     def version(self) -> str:
@@ -37,9 +37,9 @@ class MapExpansion:
         return str(self._tables.get("version", "1.0"))
 
     @property
-    def successors(self) -> dict[str, list[str]]:
-        """Lane or connector -> those that follow it; empty where the file has no connectivity."""
-        return {token: ways["outgoing"] for token, ways in self._tables.get("connectivity", {}).items()}
+    def connectivity(self) -> dict[str, dict[str, list[str]]]:
+        """Lane or connector -> those that lead into it (``incoming``) and follow it (``outgoing``); empty where there are none."""
+        return self._tables.get("connectivity", {})
 
     @property
     def paths(self) -> dict[str, list[dict[str, Any]]]:
@@ -58,8 +58,8 @@ class MapExpansion:
         """A polygon with its holes, which may cross itself; None where it has no ring (nuScenes holds such). Metres.
 
         Raises:
-            KeyError: a token names nothing.
-            ValueError: a coordinate is not finite.
+            KeyError: a token names nothing, or a field is missing.
+            TypeError, ValueError: a coordinate is no finite number.
         """
         record = self._polygons[token]
         outline = self.points(record["exterior_node_tokens"])
@@ -70,10 +70,10 @@ class MapExpansion:
         """A line; None where it has fewer than two nodes. Metres.
 
         Raises:
-            KeyError: a token names nothing.
-            ValueError: a coordinate is not finite.
+            KeyError: a token names nothing, or a field is missing.
+            TypeError, ValueError: a coordinate is no finite number.
         """
-        points = self.points(self._lines[token])
+        points = self.points(self._lines[token]["node_tokens"])
         return LineString(points) if len(points) >= 2 else None
 
     def line_nodes(self, token: str) -> list[str]:
@@ -82,16 +82,17 @@ class MapExpansion:
         Raises:
             KeyError: there is no such line.
         """
-        return self._lines[token]
+        return self._lines[token]["node_tokens"]
 
     def points(self, node_tokens: list[str]) -> np.ndarray:
         """(n, 2) of nodes, metres.
 
         Raises:
-            KeyError: there is no such node.
-            ValueError: a coordinate is not finite.
+            KeyError: there is no such node, or it has no x or y.
+            TypeError, ValueError: a coordinate is no finite number.
         """
-        xy_m = np.array([self._nodes[token] for token in node_tokens]).reshape(-1, 2)
+        nodes = [self._nodes[token] for token in node_tokens]
+        xy_m = np.array([(float(node["x"]), float(node["y"])) for node in nodes]).reshape(-1, 2)
         if not np.isfinite(xy_m).all():
             raise ValueError("a coordinate is not finite")
         return xy_m
@@ -110,7 +111,7 @@ def reading_expansion(path: Path) -> Iterator[MapExpansion]:
         raise DataError(f"{path}: cannot be read ({error.strerror}); copy it from the data set again") from error
     except KeyError as error:
         raise DataError(f"{path}: no layer or record {error}; want a map expansion of version 1.3") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: no map expansion of version 1.3 ({error}); copy it again") from error
 
 

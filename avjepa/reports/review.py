@@ -74,7 +74,8 @@ def write_review(
 
     Args:
         path: the file.
-        report: what to review; reviews that it holds already are shown.
+        report: what to review; reviews that it holds already are shown. The browser keeps what was decided on an earlier page
+            of this run, change by change; where the report's review is newer, that counts.
         prior: the map that was checked, of which the surroundings of every change are drawn.
         pictures: change id -> its pictures, in the order to show; changes without any may be missing.
         driven_xy_m: scene -> (n, 2) ego positions in metres of the map.

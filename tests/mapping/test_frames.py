@@ -51,6 +51,16 @@ def test_north_and_east_by_hand():
     assert (MapFrame("x", 10.0, 20.0).to_wgs84(np.array([[-5.0, -5.0]])) < [[20.0, 10.0]]).all()
 
 
+@pytest.mark.parametrize("longitude_deg", [180.0, -180.0, 179.9, -179.9])
+def test_longitudes_wrap(longitude_deg):
+    frame = MapFrame("dateline", -16.0, longitude_deg)
+    xy = np.random.default_rng(0).uniform(-50e3, 50e3, (100, 2))
+    lon_lat = frame.to_wgs84(xy)
+    assert (np.abs(lon_lat[:, 0]) <= 180.0).all()
+    assert lon_lat[:, 0].min() < -179 < 179 < lon_lat[:, 0].max()
+    np.testing.assert_allclose(frame.to_map(lon_lat), xy, atol=1e-6)
+
+
 def test_shapes_keep_their_points():
     frame, line = FRAMES["boston-seaport"], LineString([(0, 0), (300, 400), (5, 1200.5)])
     assert frame.shape_to_map(frame.shape_to_wgs84(line)).equals_exact(line, 1e-6)

@@ -1,4 +1,6 @@
 import json
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +11,21 @@ from avjepa.errors import ConfigError, DataError
 from avjepa.mapping.frames import FRAMES
 from avjepa.mapping.geojson_maps import write_geojson_map
 from avjepa.mapping.map_readers import read_map
-from avjepa.mapping.map_report import DANGLING, DOUBLE, EMPTY, LEADS_NOWHERE, MENDED, UNKNOWN
+from avjepa.mapping.map_report import (
+    BAD,
+    BAD_RECORD,
+    DANGLING,
+    DOUBLE,
+    EMPTY,
+    FAR,
+    LEADS_NOWHERE,
+    MENDED,
+    NO_CENTRE,
+    NO_LINKS,
+    NO_PAINT,
+    OTHER_KIND,
+    UNKNOWN,
+)
 from avjepa.mapping.vector_map import ElementMap, MapElement
 from tests.city.hand_made import make_road_map
 from tests.mapping.reports import HOSTILE
@@ -42,6 +58,10 @@ def feature(token, geometry, **properties):
     return {"type": "Feature", "id": token, "geometry": geometry, "properties": properties}
 
 
+def counts(elements):
+    return Counter(element.layer for element in elements.elements.values())
+
+
 def line(*points):
     return {"type": "LineString", "coordinates": points}
 
@@ -50,7 +70,7 @@ def line(*points):
 def test_a_town_comes_back_from_its_expansion(expansion):
     town = make_road_map()
     elements, report = read_map(expansion())
-    assert (report.clean, report.lines(), elements.frame.name) == (True, [], "minicity-a")
+    assert (report.lines(), elements.frame.name) == ([], "minicity-a")
     assert report.kept == len(elements.elements)
     for token, crosswalk in town.crosswalks.items():
         assert elements.elements[token].layer == "ped_crossing"
@@ -122,9 +142,63 @@ def test_dangling_tokens_and_empty_shapes_are_left_out_and_counted(expansion):
         assert len(elements.layer(layer)) == len(tokens) - 1
 
 
+def broken_lane(tables):
+    return tables["lane"][0]
+
+
+def broken_piece(tables, **fields):
+    tables["arcline_path_3"][broken_lane(tables)["token"]][0].update(fields)
+
+
+def broken_node(tables, **fields):
+    token = first_polygon(tables, "ped_crossing")["exterior_node_tokens"][0]
+    next(node for node in tables["node"] if node["token"] == token).update(fields)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "kept"),
+    [
+        (lambda tables: broken_piece(tables, radius=0.0), NO_CENTRE, True),
+        (lambda tables: broken_piece(tables, radius="wide"), NO_CENTRE, True),
+        (lambda tables: broken_piece(tables, start_pose=[0.0, 1.0]), NO_CENTRE, True),
+        (lambda tables: broken_piece(tables, start_pose=[0.0, 1.0, float("nan")]), NO_CENTRE, True),
+        (lambda tables: broken_piece(tables, segment_length=[0.0, 1e18, 0.0]), NO_CENTRE, True),
+        (lambda tables: broken_piece(tables, segment_length=[1.0]), NO_CENTRE, True),
+        (lambda tables: broken_piece(tables, shape="LXL"), NO_CENTRE, True),
+        (lambda tables: tables["arcline_path_3"].update({broken_lane(tables)["token"]: None}), NO_CENTRE, True),
+        (lambda tables: tables["connectivity"].update({broken_lane(tables)["token"]: {}}), NO_LINKS, True),
+        (lambda tables: broken_lane(tables).update(left_lane_divider_segments=[{}]), NO_PAINT, True),
+        (lambda tables: broken_lane(tables).pop("token"), BAD_RECORD, False),
+        (lambda tables: broken_lane(tables).update(polygon_token=3), BAD_RECORD, False),
+        (lambda tables: tables["walkway"].__setitem__(0, None), BAD_RECORD, False),
+        (lambda tables: tables["drivable_area"].append({"token": "d", "polygon_tokens": []}), EMPTY, True),
+        (lambda tables: tables["traffic_light"][0].pop("pose"), DANGLING, False),
+        (lambda tables: tables["traffic_light"][0]["pose"].update(tz="high"), BAD, False),
+        (lambda tables: tables["lane_divider"][0].update(lane_divider_segments=[{"segment_type": []}]), BAD, False),
+        (lambda tables: broken_node(tables, x=None), BAD, False),
+        (lambda tables: broken_node(tables, x="here"), BAD, False),
+        (lambda tables: broken_node(tables, y=float("nan")), BAD, False),
+    ],
+)
+def test_one_bad_record_is_counted_and_the_rest_is_read(expansion, damage, reason, kept):
+    whole, _ = read_map(expansion())
+    elements, report = read_map(expansion(damage))
+    found = report.lost | report.mended
+    assert len(found.pop(reason)) >= 1
+    assert set(found) <= {LEADS_NOWHERE}  # of those that led to what was left out
+    gone = set(whole.elements) - set(elements.elements)
+    assert kept == (not gone)
+    assert len(gone) <= report.num_lost
+    if reason == NO_CENTRE:
+        (token,) = report.mended[NO_CENTRE]
+        assert whole.elements[token].centre_line is not None
+        assert elements.elements[token] == replace(whole.elements[token], centre_line=None)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda tables: tables.update(arcline_path_3=[]), "no map expansion"),
         (lambda tables: tables.update(version="1.2"), r"1\.2; want version 1\.3"),
         (lambda tables: tables.pop("version"), r"1\.0; want"),
         (lambda tables: tables.pop("stop_line"), "stop_line"),
@@ -165,7 +239,7 @@ def test_our_geojson_loses_nothing(tmp_path, expansion):
     elements = elements.exchanged([], [worn])
     write_geojson_map(tmp_path / "map.geojson", elements)
     back, report = read_map(tmp_path / "map.geojson")
-    assert report.clean
+    assert report.lines() == []
     assert back == elements
 
 
@@ -209,12 +283,93 @@ def test_scenarionet_names(tmp_path):
         feature(None, line((300, 4), (310, 4)), id="t", type="TELEGRAPH"),
     ]
     elements, report = read_map(write_features(tmp_path / "map.geojson", features), QUEENSTOWN)
-    assert elements.counts() == {"lane": 1, "lane_connector": 1, "road_divider": 1, "road_edge": 1}
+    assert counts(elements) == {"lane": 1, "lane_connector": 1, "road_divider": 1, "road_edge": 1}
     assert elements.elements["l"].geometry.area == 40
     assert elements.elements["l"].centre_line == LineString([(300, 2), (310, 2)])
     assert elements.elements["c"].centre_line == elements.elements["c"].geometry
     assert elements.elements["y"].look == ""  # ScenarioNet paints every road divider yellow
     assert report.ignored == {UNKNOWN: ["t"]}
+
+
+def test_links_of_lanes_are_kept(tmp_path):
+    square = {"type": "Polygon", "coordinates": [[(300, 0), (310, 0), (310, 4), (300, 4), (300, 0)]]}
+    kind = {"type": "LANE_SURFACE_STREET"}
+    features = [
+        feature("l", line((300, 2), (310, 2)), **kind, exit_lanes=["c"]),
+        feature("l", square, **kind, exit_lanes=["d", "c"], entry_lanes=["before", "nowhere"]),
+        feature("c", line((310, 2), (320, 2)), **kind, entry_lanes=["l"]),
+        feature("d", line((310, 2), (320, 8)), **kind),
+        feature("e", line((310, 2), (320, -8)), **kind, entry_lanes=["l"]),
+        feature("before", line((290, 2), (300, 2)), **kind, exit_lanes=None),
+    ]
+    for order in (features, features[::-1]):
+        elements, report = read_map(write_features(tmp_path / "map.geojson", order), QUEENSTOWN)
+        links = {token: set(element.successors) for token, element in elements.elements.items()}
+        assert links == {"l": {"c", "d", "e"}, "c": set(), "d": set(), "e": set(), "before": {"l"}}
+        assert len(elements.elements["l"].successors) == 3
+        assert report.mended == {LEADS_NOWHERE: ["l"]}
+
+
+def test_a_map_far_away_is_another_citys(tmp_path):
+    here, far = ((FRAMES[city].longitude_deg, FRAMES[city].latitude_deg) for city in (QUEENSTOWN.name, "minicity-a"))
+    roads = {
+        name: [feature(f"{name}{i}", line((lon, lat), (lon + 1e-3, lat)), layer="road_edge") for i in range(5)]
+        for name, (lon, lat) in {"here": here, "far": far}.items()
+    }
+    with pytest.raises(DataError, match=r"map\.geojson: lies \d{4,5} km or more from singapore-queenstown") as error:
+        read_map(write_features(tmp_path / "map.geojson", roads["far"]), QUEENSTOWN)
+    assert "\n" not in str(error.value)
+    elements, report = read_map(write_features(tmp_path / "map.geojson", roads["here"] + roads["far"][:1]), QUEENSTOWN)
+    assert (len(elements.elements), report.lost) == (5, {FAR: ["far0"]})
+    utm = [feature("u", line((364e3, 142e3), (364.1e3, 142e3)), layer="road_edge")]  # metres of a country's grid
+    with pytest.raises(DataError, match="391 km"):
+        read_map(write_features(tmp_path / "map.geojson", utm), QUEENSTOWN)
+
+
+@pytest.mark.parametrize(
+    ("crs", "sound"),
+    [
+        (None, True),
+        ({"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}, True),
+        ({"type": "name", "properties": {"name": "EPSG:4326"}}, True),
+        ({"type": "name", "properties": {"name": "http://www.opengis.net/def/crs/OGC/1.3/CRS84"}}, True),
+        ({"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::3857"}}, False),
+        ({"type": "link", "properties": {"href": "http://example.org/crs/42"}}, False),
+        ("EPSG:3414", False),
+    ],
+)
+def test_the_crs_of_older_files(tmp_path, crs, sound):
+    place = QUEENSTOWN.to_wgs84(np.array([[10.0, 20.0], [400.0, 300.0]])).tolist()
+    path = write_features(tmp_path / "map.geojson", [feature("road", line(*place), layer="road_edge")], crs=crs)
+    if sound:
+        assert list(read_map(path, QUEENSTOWN)[0].elements) == ["road"]
+    else:
+        with pytest.raises(DataError, match=r"map\.geojson: its crs member names .*not WGS84; export"):
+            read_map(path, QUEENSTOWN)
+
+
+def test_ids_may_be_zero(tmp_path):
+    features = [
+        feature(0, line((0, 0), (0, 9)), layer="road_edge", id="other"),
+        feature(None, line((1, 0), (1, 9)), layer="road_edge", id=7.5),
+        feature("", line((2, 0), (2, 9)), layer="road_edge"),
+    ]
+    elements, _ = read_map(write_features(tmp_path / "map.geojson", features, frame=FRAME.contract()))
+    assert list(elements.elements) == ["0", "7.5", "feature 2"]
+
+
+def test_shapes_are_of_their_layers_kind(tmp_path):
+    square = {"type": "Polygon", "coordinates": [[(0, 0), (3, 0), (3, 9), (0, 9), (0, 0)]]}
+    good = [feature(f"g{number}", line((number, 0), (number, 9)), layer="road_edge") for number in range(18)]
+    ways = [feature("w1", square, layer="lane"), feature("w2", line((0, 0), (0, 9)), layer="lane")]
+    bad = [
+        feature("b1", square, layer="road_divider"),
+        feature("b2", line((0, 0), (0, 9)), layer="ped_crossing"),
+        feature("b3", {"type": "Point", "coordinates": (1, 1)}, layer="traffic_light"),
+    ]
+    path = write_features(tmp_path / "map.geojson", good + ways + bad, frame=FRAME.contract())
+    elements, report = read_map(path)
+    assert (len(elements.elements), report.lost) == (20, {OTHER_KIND: ["b1", "b2", "b3"]})
 
 
 def test_broken_features_are_counted(tmp_path):
@@ -237,6 +392,9 @@ def test_elements_are_checked():
         {"geometry": Polygon()},
         {"geometry": Polygon([(0, 0), (1, 1), (1, 0), (0, 1)])},
         {"geometry": Point(np.nan, 0)},
+        {"geometry": Point(1, 0)},
+        {"geometry": LineString([(0, 0), (1, 0)])},
+        {"layer": "road_edge"},
     ):
         with pytest.raises(ValueError, match=r"."):
             MapElement(**{"token": "x", "layer": "walkway", "geometry": box(0, 0, 1, 1)} | fields)
@@ -271,12 +429,12 @@ def test_the_real_map_of_scene_0916(nuscenes_root):
     if not path.is_file():
         pytest.skip(f"no {path.name} beside the official masks")
     elements, report = read_map(path, QUEENSTOWN)
-    assert elements.counts() == {
+    assert counts(elements) == {
         "lane": 88,
         "lane_connector": 113,
         "road_divider": 26,
         "lane_divider": 9,
         "road_edge": 94,
     }
-    assert report.clean
+    assert (report.mended, report.lost, report.ignored) == ({}, {}, {})
     assert all(element.centre_line is not None for element in elements.layer("lane", "lane_connector"))

@@ -10,6 +10,7 @@ import shapely
 from shapely.geometry import LineString, MultiPolygon, Point, Polygon, shape
 
 from avjepa.errors import DataError
+from avjepa.mapping.changes import Review
 from avjepa.mapping.frames import FRAMES, MapFrame
 from avjepa.mapping.outputs.frame_predictions import (
     MATCH,
@@ -25,7 +26,7 @@ from avjepa.mapping.outputs.geojson import read_changes_geojson, write_changes_g
 from avjepa.mapping.outputs.local_json import read_local_json, write_local_json
 from avjepa.mapping.outputs.osm import read_osm, write_osm
 from avjepa.mapping.outputs.table import read_csv, write_csv
-from tests.mapping.reports import HOSTILE, SQUARE, change, make_report
+from tests.mapping.reports import END, HOLED, HOSTILE, SQUARE, change, make_report
 
 
 def rings(geometry):
@@ -144,6 +145,13 @@ def test_no_cell_of_the_csv_is_a_formula(tmp_path):
     assert [float(rows[0]["longitude_deg"]), float(rows[0]["latitude_deg"])] == pytest.approx(lon_lat, abs=1e-9)
 
 
+def test_csv_of_text_that_is_no_unicode(tmp_path):
+    made = change("c0", element_id="x\udcff", description="\ud800 end", review=Review("rejected", "\udfff", END))
+    write_csv(tmp_path / "changes.csv", make_report([made]))
+    (back,) = read_csv(tmp_path / "changes.csv")
+    assert (back.element_id, back.description, back.review.note) == (r"x\udcff", r"\ud800 end", r"\udfff")
+
+
 # ------------------------------------------------------------------------------------------------------------- OSM XML
 def test_osm_is_sound_and_new(tmp_path):
     write_osm(tmp_path / "changes.osm", make_report())
@@ -179,6 +187,38 @@ def test_osm_holds_both_sides_of_every_change(tmp_path):
     assert by_id["c0", "old"]["subtype"] == "crosswalk"
     assert {"type": "line_thin", "subtype": "solid", "color": "yellow"}.items() <= by_id["c3", "new"].items()
     assert by_id[HOSTILE, "old"]["note"] == HOSTILE
+
+
+def test_areas_of_the_overlay_have_the_tags_of_lanelet2(tmp_path):
+    painted = {"atomic_change": "markings", "new_geometry": HOLED, "old_geometry": SQUARE}
+    changes = [
+        change("zebra", **painted, old_marking="solid white", new_marking="dashed yellow"),
+        change("road", layer="drivable_area"),
+        change("parking", layer="carpark_area"),
+    ]
+    write_osm(tmp_path / "changes.osm", make_report(changes))
+    root = ElementTree.fromstring((tmp_path / "changes.osm").read_bytes())
+    tags = {item.attrib["id"]: {tag.attrib["k"]: tag.attrib["v"] for tag in item.iter("tag")} for item in root}
+    areas, borders = {}, {}
+    for relation in root.iter("relation"):
+        own = tags[relation.attrib["id"]]
+        name = own["avjepa:change_id"], own["avjepa:side"]
+        areas[name] = {key: own[key] for key in ("type", "area", "subtype", "color", "avjepa:marking") if key in own}
+        borders[name] = [tags[member.attrib["ref"]] for member in relation.iter("member")]
+    area = {"type": "multipolygon", "area": "yes"}
+    assert areas == {
+        ("zebra", "old"): area | {"subtype": "crosswalk", "color": "white", "avjepa:marking": "solid white"},
+        ("zebra", "new"): area | {"subtype": "crosswalk", "color": "yellow", "avjepa:marking": "dashed yellow"},
+        ("road", "old"): area | {"subtype": "road"},
+        ("parking", "old"): area | {"subtype": "parking"},
+    }
+    assert borders == {
+        ("zebra", "old"): [{"type": "pedestrian_marking", "subtype": "solid", "color": "white"}],
+        ("zebra", "new"): [{"type": "pedestrian_marking", "subtype": "dashed", "color": "yellow"}] * 2,
+        ("road", "old"): [{"type": "road_border"}],
+        ("parking", "old"): [{"type": "virtual"}],
+    }
+    assert len(read_osm(tmp_path / "changes.osm")) == 4
 
 
 def test_osm_leaves_out_what_xml_cannot_hold(tmp_path):

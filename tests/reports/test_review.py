@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 
 import cv2
@@ -179,10 +180,58 @@ def test_decisions_by_keyboard_survive_a_reload_and_come_back(opened, tmp_path):
     assert [review.note for review in reviews] == ["", "", "a bus jar", "=1+1 seen on site", "", "", HOSTILE]
     assert all(review.reviewed.tzinfo is not None for review in reviews if review != Review())
     assert reviews[3].reviewed == END  # untouched, to the second
-    # A page of the decided report, in a browser that has seen nothing, shows the same.
+    # A page of the decided report shows the same, in this browser and in one that has seen nothing.
+    assert texts(opened(back), "#progress") == ["3 of 7 decided: 2 accepted, 1 rejected"]
     page.evaluate("localStorage.clear()")
     page = opened(back)
     assert texts(page, "#progress") == ["3 of 7 decided: 2 accepted, 1 rejected"]
+
+
+def test_a_page_made_again_wins_where_its_review_is_newer(opened, tmp_path):
+    report, now = make_report(), datetime.now(timezone.utc)
+    page = opened(report)
+    for key in "aaa":  # c0, c1, c2
+        page.keyboard.press(key)
+    page.click('#list [data-id="c3"]')
+    page.keyboard.press("a")  # accepted in the page: taken back
+    page.close()
+    told = {
+        "c0": Review("rejected", "a shadow", now + timedelta(hours=1)),
+        "c1": Review("rejected", "of last week", now - timedelta(days=7)),
+        "c4": Review("accepted", "", now - timedelta(days=7)),  # not touched here
+    }
+    again = report.reviewed(told)
+    page = opened(again)
+    assert texts(page, "#progress") == ["4 of 7 decided: 3 accepted, 1 rejected"]
+    back = {item.change_id: item.review for item in apply_decisions(exported(page, tmp_path / "d.json"), again).changes}
+    assert [back[f"c{number}"].decision for number in range(5)] == [
+        *("rejected", "accepted", "accepted", "undecided", "accepted"),
+    ]
+    assert (back["c0"], back["c1"].note, back["c4"]) == (told["c0"], "", told["c4"])
+    # What was not kept is gone: the old page shows it no more.
+    page.keyboard.press("j")
+    page.keyboard.press("n")
+    page.keyboard.type("seen")
+    page.keyboard.press("Escape")
+    page = opened(report)
+    assert texts(page, "#progress") == ["2 of 7 decided: 2 accepted, 0 rejected"]
+    assert page.locator('#list [data-id="c0"] .mark').text_content() == ""
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "{",
+        '{"c0": 1}',
+        '[null, 3, ["c0", {"decision": "accepted", "note": "", "reviewed": null}]]',
+        '[{"id": "c0", "from": null, "review": {"decision": "accepted", "note": "", "reviewed": null}, "said": "x"}]',
+    ],
+)
+def test_what_is_not_a_kept_review_is_left_alone(opened, kept):
+    page = opened(make_report())
+    page.evaluate("kept => localStorage.setItem('avjepa-review/run-1', kept)", kept)
+    page.reload()
+    assert texts(page, "#progress") == ["1 of 7 decided: 1 accepted, 0 rejected"]
 
 
 def test_buttons_do_what_keys_do(opened):

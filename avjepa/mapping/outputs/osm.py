@@ -1,7 +1,8 @@
 """``changes.osm``: a report as an OSM XML overlay for JOSM, with Lanelet2's tags.
 
-Lines are ways; areas are multipolygon relations of ways, as Lanelet2 writes its areas. Every object has a negative id (OSM's sign
-of something new) and the file forbids uploading. Both sides of a change are drawn; ``avjepa:side`` tells them apart.
+Lines are ways; areas are multipolygon relations of ways, as Lanelet2 writes its areas: the relation says what the area is, its ways
+what its border is. Every object has a negative id (OSM's sign of something new) and the file forbids uploading. Both sides of a
+change are drawn; ``avjepa:side`` tells them apart.
 """
 
 from __future__ import annotations
@@ -35,11 +36,16 @@ AREA_SUBTYPES = {
     **dict.fromkeys(("drivable_area", "road_segment", "road_block", "lane", "lane_connector"), "road"),
     **{"ped_crossing": "crosswalk", "walkway": "walkway", "stop_line": "stop_line", "carpark_area": "parking"},
 }
+BORDER_TYPES = {
+    "drivable_area": "road_border",
+    "ped_crossing": "pedestrian_marking",
+}  # of areas; else there is nothing to see
+PAINT_TAGS = {"subtype": ("dashed", "solid"), "color": ("white", "yellow")}
 
 
 @dataclass(frozen=True)
 class OverlayShape:
-    """One shape of an overlay, read back: its tags, and points, lines or polygons in degrees (longitude, latitude)."""
+    """One change's shape of an overlay, read back: its tags, and points, lines or polygons in degrees (longitude, latitude)."""
 
     tags: Mapping[str, str]
     shape: BaseGeometry
@@ -51,8 +57,9 @@ def write_osm(path: Path, report: ChangeReport) -> None:
     for change in report.changes:
         for side, shape in (("old", change.old_geometry), ("new", change.new_geometry)):
             if shape is not None:
+                tags, border_tags = _tags(change, side), _border_tags(change, side)
                 for part in shapely.get_parts(report.frame.shape_to_wgs84(shape)):
-                    writer.add(part, _tags(change, side))
+                    writer.add(part, tags, border_tags)
     tree = ElementTree.ElementTree(writer.root())
     ElementTree.indent(tree)
     with replacing(path) as temporary:
@@ -60,7 +67,7 @@ def write_osm(path: Path, report: ChangeReport) -> None:
 
 
 def read_osm(path: Path) -> list[OverlayShape]:
-    """Read the tagged shapes of an overlay, in the order of the file.
+    """Read the shapes of changes of an overlay, in the order of the file.
 
     Raises:
         DataError: missing, no XML, or a reference to nothing.
@@ -79,7 +86,7 @@ def read_osm(path: Path) -> list[OverlayShape]:
     except (ElementTree.ParseError, KeyError, ValueError, IndexError, shapely.errors.ShapelyError) as error:
         raise DataError(f"{path}: not an overlay of map changes ({error}); write it again") from error
     tagged = [({tag.attrib["k"]: tag.attrib["v"] for tag in item.iter("tag")}, shape) for item, shape in shapes]
-    return [OverlayShape(tags, shape) for tags, shape in tagged if tags]
+    return [OverlayShape(tags, shape) for tags, shape in tagged if "avjepa:change_id" in tags]  # no borders of areas
 
 
 def _area(relation: ElementTree.Element, ways: Mapping[str, list]) -> Polygon:
@@ -90,16 +97,12 @@ def _area(relation: ElementTree.Element, ways: Mapping[str, list]) -> Polygon:
 
 
 def _tags(change: MapChange, side: str) -> dict[str, str]:
-    shape, marking = (
-        (change.old_geometry, change.old_marking) if side == "old" else (change.new_geometry, change.new_marking)
-    )
-    if shape.geom_type.endswith("Polygon"):
-        tags = {"type": "multipolygon", "subtype": AREA_SUBTYPES.get(change.layer, change.layer)}
+    if _is_area(change, side):
+        # A crosswalk stays one, however it is painted; the way of its border says how.
+        subtype = AREA_SUBTYPES.get(change.layer, change.layer)
+        tags = {"type": "multipolygon", "area": "yes"} | _paint_tags(change, side) | {"subtype": subtype}
     else:
-        tags = dict(LINE_TAGS.get(change.layer, {"type": "virtual"}))
-    for name, values in (("subtype", ("dashed", "solid")), ("color", ("white", "yellow"))):
-        known = [value for value in values if value in marking.split()]
-        tags |= {name: known[0]} if known else {}
+        tags = LINE_TAGS.get(change.layer, {"type": "virtual"}) | _paint_tags(change, side)
     tags |= {
         "avjepa:change_id": change.change_id,
         "avjepa:side": side,
@@ -111,10 +114,28 @@ def _tags(change: MapChange, side: str) -> dict[str, str]:
         "avjepa:confidence": f"{change.confidence:.3f}",
         "avjepa:review": change.review.decision,
         "avjepa:element_id": change.element_id or "",
+        "avjepa:marking": change.old_marking if side == "old" else change.new_marking,
         "description": change.description,
         "note": change.review.note,
     }
     return {name: clean[:LONGEST_VALUE] for name, value in tags.items() if (clean := NOT_IN_XML.sub("", value))}
+
+
+def _border_tags(change: MapChange, side: str) -> dict[str, str]:
+    """Of the ways around an area; none of a line."""
+    if not _is_area(change, side):
+        return {}
+    return {"type": BORDER_TYPES.get(change.layer, "virtual")} | _paint_tags(change, side)
+
+
+def _is_area(change: MapChange, side: str) -> bool:
+    shape = change.old_geometry if side == "old" else change.new_geometry
+    return shape.geom_type.endswith("Polygon")
+
+
+def _paint_tags(change: MapChange, side: str) -> dict[str, str]:
+    marking = (change.old_marking if side == "old" else change.new_marking).split()
+    return {name: value for name, values in PAINT_TAGS.items() for value in values if value in marking}
 
 
 @dataclass
@@ -125,12 +146,12 @@ class _Writer:
     ways: list[ElementTree.Element] = field(default_factory=list)
     relations: list[ElementTree.Element] = field(default_factory=list)
 
-    def add(self, shape: BaseGeometry, tags: Mapping[str, str]) -> None:
-        """Add a point, a line or a polygon in degrees."""
+    def add(self, shape: BaseGeometry, tags: Mapping[str, str], border_tags: Mapping[str, str]) -> None:
+        """Add a point, a line or a polygon in degrees; the rings of a polygon are ways with tags of their own."""
         if isinstance(shape, Polygon):
             shape = orient(shape)
-            members = [("outer", self._way(shape.exterior, {}))]
-            members += [("inner", self._way(hole, {})) for hole in shape.interiors]
+            members = [("outer", self._way(shape.exterior, border_tags))]
+            members += [("inner", self._way(hole, border_tags)) for hole in shape.interiors]
             relation = self._new("relation", self.relations)
             for role, way in members:
                 ElementTree.SubElement(relation, "member", type="way", ref=way, role=role)

@@ -37,8 +37,14 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 
 
 def write_csv(path: Path, report: ChangeReport) -> None:
-    """Write the changes of a report; :func:`read_csv` gives them back. Text that could be a formula gets a ``'`` in front."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    r"""Write the changes of a report; :func:`read_csv` gives them back. Text that could be a formula gets a ``'`` in front.
+
+    Lone surrogates, which JSON can hold and UTF-8 cannot, are written as their escapes, such as ``\ud800``.
+    """
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(_row(change, report) for change in report.changes)

@@ -18,29 +18,44 @@ const decided = (review) => review.decision !== "undecided" || review.note !== "
 // ------------------------------------------------------------------------------------------------------------- state
 const changes = DATA.changes;
 const reviews = new Map(changes.map((change) => [change.change_id, change.review]));
-const past = []; // [change_id, review before], for undo
+const said = new Map(); // change_id -> when this reviewer last decided on it; changes that nobody touched here have none
+const past = []; // [change_id, review before, said before], for undo
 const off = { kinds: new Set(), statuses: new Set() };
 let picked = null; // a change
 let view = { x: 0, y: 0, width: 100 }; // centre in metres, y up; width of the map in metres
 
+// Kept are the changes that this reviewer touched alone, each with the review in the page that they started from.
 function remember() {
-  try { localStorage.setItem(STORE, JSON.stringify([...reviews])); } catch { /* storage is off: export still works */ }
+  const from = (id) => changes.find((change) => change.change_id === id).review;
+  const kept = [...said].map(([id, time]) => ({ id, from: from(id), review: reviews.get(id), said: time }));
+  try { localStorage.setItem(STORE, JSON.stringify(kept)); } catch { /* storage is off: export still works */ }
 }
 
+// A page that was made again with a newer review of a change wins over what was kept of it.
 function recall() {
-  try {
-    for (const [id, review] of JSON.parse(localStorage.getItem(STORE) ?? "[]")) {
-      const known = ["undecided", "accepted", "rejected"].includes(review.decision) && typeof review.note === "string";
-      if (reviews.has(id) && known) reviews.set(id, { decision: review.decision, note: review.note, reviewed: review.reviewed });
-    }
-  } catch { /* nothing kept, or not ours */ }
+  let kept = [];
+  try { kept = JSON.parse(localStorage.getItem(STORE) ?? "[]"); } catch { /* not ours */ }
+  for (const { id, from, review, said: time } of Array.isArray(kept) ? kept.filter(isKept) : []) {
+    const now = reviews.get(id);
+    const newer = !sameReview(now, from) && now.reviewed !== null && Date.parse(now.reviewed) > Date.parse(time);
+    if (newer) continue;
+    reviews.set(id, { decision: review.decision, note: review.note, reviewed: review.reviewed });
+    said.set(id, time);
+  }
 }
+
+const sameReview = (one, other) => ["decision", "note", "reviewed"].every((name) => one[name] === other[name]);
+const isReview = (review) =>
+  ["undecided", "accepted", "rejected"].includes(review?.decision) && typeof review.note === "string" &&
+  (review.reviewed === null || Number.isFinite(Date.parse(review.reviewed)));
+const isKept = (item) => reviews.has(item?.id) && isReview(item.from) && isReview(item.review) && Number.isFinite(Date.parse(item.said));
 
 function say(id, words) {
   const before = reviews.get(id), after = { ...before, ...words };
   if (before.decision === after.decision && before.note === after.note) return;
-  past.push([id, before]);
-  after.reviewed = decided(after) ? new Date().toISOString() : null;
+  past.push([id, before, said.get(id)]);
+  said.set(id, new Date().toISOString());
+  after.reviewed = decided(after) ? said.get(id) : null;
   reviews.set(id, after);
   remember();
 }
@@ -287,9 +302,11 @@ function decide(decision) {
 function undo() {
   const last = past.pop();
   if (!last) return;
-  reviews.set(...last);
+  const [id, review, time] = last;
+  reviews.set(id, review);
+  time === undefined ? said.delete(id) : said.set(id, time);
   remember();
-  pick(changes.find((change) => change.change_id === last[0]));
+  pick(changes.find((change) => change.change_id === id));
 }
 
 function exportDecisions() {
