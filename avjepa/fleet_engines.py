@@ -74,12 +74,7 @@ class RayEngine:
         self.is_own = not ray.is_initialized()
         self.going: dict[Any, str] = {}
         if self.is_own:
-            os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-            quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-            if os.environ.get("RAY_ADDRESS"):
-                ray.init(**quiet)
-            else:
-                ray.init("local", num_cpus=workers * threads, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            _start(ray, workers * threads)
         self.remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(attempt)
         self.work = ray.put(work)  # travels once
 
@@ -106,11 +101,28 @@ class RayEngine:
             self.ray.shutdown()
 
 
+def _start(ray: Any, cores: int) -> None:
+    """Join the cluster at $RAY_ADDRESS, or start a Ray of our own with so many cores."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        ray.init("local", num_cpus=cores, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        return
+    try:
+        ray.init(**quiet)
+    except ConnectionError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({_one_line(error)}); start it, unset RAY_ADDRESS, "
+            "or if it asks for a token, set RAY_AUTH_MODE=token"
+        ) from error
+
+
 def ray_engine(work: Work, workers: int, threads: int, gpus: float) -> RayEngine:
     """Work on Ray, which is imported here and nowhere else.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: it is not installed, or the cluster at $RAY_ADDRESS does not answer.
     """
     try:
         import ray
