@@ -75,7 +75,7 @@ $(FULL): $(CORE)
 	$(INSTALL) "setuptools<81" wheel ninja
 	MAX_JOBS=$(MAX_JOBS) MMCV_WITH_OPS=1 FORCE_CUDA=0 $(INSTALL) --no-build-isolation --no-deps mmcv==2.1.0
 	$(INSTALL) --no-deps mmdet==3.3.0 mmdet3d==1.4.0 lyft-dataset-sdk==0.0.8
-	$(INSTALL) -e ".[dev,mmdet3d,dynamic]"
+	$(INSTALL) -e ".[dev,mmdet3d,dynamic,fleet,viz]"
 	$(keep_headless_cv2)
 	$(PY) -W ignore -c "import mmcv.ops, mmdet3d.models, mmdet3d.datasets" || \
 	{ echo "If mmcv fails to load, its cached wheel was built for another torch: $(PIP) cache remove mmcv; make clean"; exit 1; }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -45,3 +45,15 @@ def hold_lock(path: Path) -> TextIO | None:
         lock.close()
         return None
     return lock
+
+
+def file_stats(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Name, size and time of files; -1 and -1 where there is none."""
+    stats = []
+    for path in paths:
+        try:
+            stat = os.stat(path)
+            stats.append((str(path), stat.st_size, stat.st_mtime_ns))
+        except OSError:
+            stats.append((str(path), -1, -1))
+    return stats

@@ -30,6 +30,8 @@ MAY_IMPORT = {
     **{part: {*ORDER[: i + 1]} | COMMON for i, part in enumerate(ORDER)},
     "city": {"city", "geometry"} | COMMON,
     "engine": {*ORDER, "city", "engine"} | COMMON,
+    "fleet_engines": COMMON,
+    "fleet": {"fleet_engines", "cli"} | COMMON,
     **dict.fromkeys(("__init__", "cli", *COMMON), COMMON),
 }
 

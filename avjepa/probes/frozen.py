@@ -7,7 +7,6 @@ content (weights, architecture, code, sensor files, view), so that none is ever 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 
 import avjepa
-from avjepa.files import replacing
+from avjepa.files import file_stats, replacing
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.rigid import invert
 from avjepa.jepa.target_encoder import normalised
@@ -220,18 +219,6 @@ def clip_fingerprint(dataset: NuScenesClips, clip: int) -> str:
             names += [index.lidar_file[n], *index.sweep_file[n, : dataset.num_sweeps - 1]]
         digest.update(repr(file_stats(dataset.root / str(name) for name in names if name)).encode())
     return digest.hexdigest()
-
-
-def file_stats(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Name, size and time of files; -1 and -1 where there is none."""
-    stats = []
-    for path in paths:
-        try:
-            stat = os.stat(path)
-            stats.append((str(path), stat.st_size, stat.st_mtime_ns))
-        except OSError:
-            stats.append((str(path), -1, -1))
-    return stats
 
 
 @cache

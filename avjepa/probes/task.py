@@ -12,9 +12,10 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
+from avjepa.files import file_stats
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.resample import Window
-from avjepa.probes.frozen import View, clip_fingerprint, file_stats
+from avjepa.probes.frozen import View, clip_fingerprint
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
 Truth = TypeVar("Truth")

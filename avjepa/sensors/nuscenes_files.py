@@ -57,6 +57,22 @@ def read_image(path: Path, full_size: tuple[int, int], least_size: tuple[int, in
     Raises:
         BadFileError: missing, not an image, of another size, or a JPEG that breaks off.
     """
+    data = read_encoded_image(path, full_size)
+    most = min(full_size[0] / least_size[0], full_size[1] / least_size[1])
+    reduction = next((reduction for reduction in DECODES if reduction <= most), 1)
+    # The calibration is for the pixels as they are stored, whatever an EXIF tag says about turning them.
+    image = cv2.imdecode(data, DECODES[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise BadFileError(f"{path}: not a readable image; copy it again")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), reduction
+
+
+def read_encoded_image(path: Path, full_size: tuple[int, int]) -> np.ndarray:
+    """The bytes, uint8, of an image file as they are.
+
+    Raises:
+        BadFileError: missing, not an image, not of ``full_size`` (height, width), or a JPEG that breaks off.
+    """
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
@@ -71,13 +87,7 @@ def read_image(path: Path, full_size: tuple[int, int], least_size: tuple[int, in
         raise BadFileError(
             f"{path}: {size[1]} x {size[0]} px, its table says {full_size[1]} x {full_size[0]}; copy it again"
         )
-    most = min(size[0] / least_size[0], size[1] / least_size[1])
-    reduction = next((reduction for reduction in DECODES if reduction <= most), 1)
-    # The calibration is for the pixels as they are stored, whatever an EXIF tag says about turning them.
-    image = cv2.imdecode(data, DECODES[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise BadFileError(f"{path}: not a readable image; copy it again")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), reduction
+    return data
 
 
 def image_size(data: np.ndarray) -> tuple[int, int] | None:
