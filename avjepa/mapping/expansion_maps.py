@@ -156,15 +156,20 @@ def _shape(expansion: MapExpansion, record: dict[str, Any], polygon: str) -> Bas
 
 
 def _segment_type(source: _Source, layer: str, record: dict[str, Any]) -> str:
-    """The commonest kind of paint along a divider; "" of anything else and where the file does not say."""
+    """The kind of paint along a divider: the commonest, if it is that of half of its nodes or more; else "", as of anything else.
+
+    A road_divider's nodes may be named by lanes beside a neighbouring one, whose end it shares.
+    """
     if layer == "lane_divider":
         kinds = [segment["segment_type"] for segment in record["lane_divider_segments"]]
+        nodes = kinds
     elif layer == "road_divider":
         nodes = source.expansion.line_nodes(record["line_token"])
         kinds = [source.paint_of_node[node] for node in nodes if node in source.paint_of_node]
     else:
         return ""
-    return Counter(kinds).most_common(1)[0][0] if kinds else ""
+    kind, count = Counter(kinds).most_common(1)[0] if kinds else ("", 0)
+    return kind if 2 * count >= len(nodes) else ""
 
 
 def _paint_of_nodes(expansion: MapExpansion, report: MapReport) -> dict[str, str]:

@@ -1,15 +1,15 @@
 """Does a painted line lie where the prior map has it, and does it look as the map says? Judged on the strip along the line.
 
-    1  ridges    paint is brighter, or yellower, than what lies to both sides of it; shadows and kerbs are not
-    2  noise     how strong ridges are beside the line, where there is no paint as a rule
-    3  where     for every stretch of one dash and one gap: paint on the line, paint beside it, or none
-    4  look      colour of what is painted, and how much of the length is
-    5  runs      rows in a row that say the same, long enough to be believed
+1  ridges    paint is brighter, or yellower, than what lies to both sides of it; shadows and kerbs are not
+2  noise     how strong ridges are beside the line, where there is no paint as a rule
+3  where     for every stretch of one dash and one gap: paint on the line, paint beside it, or none
+4  look      colour of what is painted, and how much of the length is
+5  runs      rows in a row that say the same, long enough to be believed
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -31,7 +31,7 @@ YELLOW_AS_BRIGHT = 2.0  # yellow paint is little brighter than asphalt, but yell
 LEAST_RIDGE = 0.10  # of paint, times brighter than the ground; worn paint is less
 LEAST_SIGMA = 4.0
 SEEN_SHARE = 0.6
-LEAST_RUN_M = {"gone": 12.0, "moved": 6.0, "colour": 6.0, "dashing": 9.0}
+LEAST_RUN_M = {"gone": 12.0, "moved": 10.0, "colour": 6.0, "dashing": 9.0}
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,17 @@ class LineRun:
     def length_m(self) -> float:
         """Of the stretch."""
         return self.to_m - self.from_m
+
+    def joined(self, later: LineRun) -> LineRun:
+        """This run and a later one of the same finding as one."""
+        share = self.length_m / (self.length_m + later.length_m)
+        return replace(
+            self,
+            to_m=later.to_m,
+            strength=share * self.strength + (1 - share) * later.strength,
+            seen_share=share * self.seen_share + (1 - share) * later.seen_share,
+            drives=max(self.drives, later.drives),
+        )
 
 
 @dataclass(frozen=True)
@@ -105,11 +116,7 @@ def judge_line(element: MapElement, strip: Strip) -> list[LineRun]:
     if element.dashed is not None:
         other = reading.painted > 0.75 if element.dashed else reading.painted < 0.5
         findings.append(("dashing", on_line & other, np.abs(reading.painted - (0.35 if element.dashed else 1.0))))
-    return [
-        run
-        for finding, rows, strength in findings
-        for run in _runs(finding, rows, strength, strip, reading)
-    ]
+    return [run for finding, rows, strength in findings for run in _runs(finding, rows, strength, strip, reading)]
 
 
 def read_line(strip: Strip) -> LineReading:
@@ -194,7 +201,9 @@ def _steady(left_m: np.ndarray) -> np.ndarray:
     return spread < 0.3**2
 
 
-def _runs(finding: Finding, rows: np.ndarray, strength: np.ndarray, strip: Strip, reading: LineReading) -> list[LineRun]:
+def _runs(
+    finding: Finding, rows: np.ndarray, strength: np.ndarray, strip: Strip, reading: LineReading
+) -> list[LineRun]:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], rows.astype(int), [0]])))
     runs = []
     for start, end in edges.reshape(-1, 2):

@@ -62,7 +62,11 @@ class SurveyedDrive:
 
 
 def survey_drive(
-    root: Path, index: NuScenesIndex, scene: str, folder: Path, watch: Callable[[Iterable, int], Iterable] = lambda x, _: x
+    root: Path,
+    index: NuScenesIndex,
+    scene: str,
+    folder: Path,
+    watch: Callable[[Iterable, int], Iterable] = lambda x, _: x,
 ) -> SurveyedDrive:
     """Survey one drive into a new folder.
 

@@ -1,0 +1,210 @@
+"""What strips and areas say, as candidates for changes of the prior map: one function a layer of evidence.
+
+``log_odds`` is how sure a candidate is before it becomes a confidence: zero at the bar, one or two for clear evidence of one drive.
+A second drive that saw the place adds to it, unseen parts take from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from shapely.geometry import LineString
+from shapely.geometry.base import BaseGeometry
+from shapely.ops import substring
+
+from avjepa.geometry.bands import line_poses, shifted
+from avjepa.mapping import closure_evidence, edge_evidence, line_evidence
+from avjepa.mapping.area_evidence import GONE, AreaReading, moved_stop_line, read_area
+from avjepa.mapping.line_evidence import LineRun, judge_line
+from avjepa.mapping.mosaic import Mosaic
+from avjepa.mapping.new_paint import around, new_crosswalks
+from avjepa.mapping.vector_map import ElementMap, MapElement
+
+DIVIDERS = ("lane_divider", "road_divider")
+PAINTED_AREAS = ("ped_crossing", "stop_line")
+KINDS = {"moved": "geometry", "gone": "deletion", "colour": "markings", "dashing": "type"}
+SEEN_SHARE = 0.5  # of an area, to judge it
+SECOND_DRIVE = 0.7  # log-odds that another drive adds
+PIECE_M = 8.0  # runs of one finding that are nearer are one
+KERB_MARGIN_M = 0.4  # inside the drivable area's outline: kerbs reflect more than the road
+PAINT_MARGIN_M = 0.7  # around known paint, where new paint is not looked for
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A change as evidence has it; fields as those of changes.MapChange.
+
+    Attributes:
+        log_odds: for the change.
+        degraded: worn paint: the element is still there.
+    """
+
+    element_id: str | None
+    layer: str
+    kind: str
+    old: BaseGeometry | None
+    new: BaseGeometry | None
+    log_odds: float
+    seen_share: float
+    description: str
+    old_marking: str = ""
+    new_marking: str = ""
+    sigma_m: float | None = None
+    degraded: bool = False
+
+
+def divider_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidate]:
+    """Stretches of a painted line that moved, are gone, or look another way."""
+    for line in lines_of(element.geometry):
+        runs = _joined(judge_line(element, mosaic.strip(line, line_evidence.HALF_WIDTH_M)))
+        moved = [(run.from_m, run.to_m) for run in runs if run.finding == "moved"]
+        for run in runs:
+            hidden = any(run.from_m < to_m and run.to_m > from_m for from_m, to_m in moved)
+            if run.finding == "moved" or not hidden:
+                yield _line_candidate(element, line, run)
+
+
+def _line_candidate(element: MapElement, line: LineString, run: LineRun) -> Candidate:
+    old = substring(line, run.from_m, run.to_m)
+    new = old
+    if run.finding == "moved":
+        new = LineString(shifted(line_poses(old, np.linspace(0.3, old.length - 0.3, 12)), run.left_m))
+    long_enough = min(1.0, run.length_m / 12)
+    slope, offset = {"moved": (1.5, -1.0), "gone": (5.0, -2.0), "colour": (5.0, -2.5), "dashing": (7.0, -2.0)}[
+        run.finding
+    ]
+    log_odds = offset + slope * run.strength * long_enough + SECOND_DRIVE * max(0, run.drives - 1)
+    style = {True: "dashed", False: "solid", None: ""}[run.dashed if run.finding == "dashing" else element.dashed]
+    colour = run.colour if run.finding == "colour" else element.colour
+    seen = " ".join(filter(None, (style, colour)))
+    words = {
+        "moved": f"a line moved {abs(run.left_m):.1f} m to the {'left' if run.left_m > 0 else 'right'}",
+        "gone": "a line is gone",
+        "colour": f"a {element.look} line is now {seen}",
+        "dashing": f"a {element.look} line is now {seen}",
+    }
+    repainted = run.finding in ("colour", "dashing")
+    return Candidate(
+        element.token,
+        element.layer,
+        KINDS[run.finding],
+        old,
+        None if run.finding == "gone" else new,
+        log_odds,
+        run.seen_share,
+        words[run.finding],
+        element.look if repainted else "",
+        seen if repainted else "",
+        None if run.finding == "gone" else 0.15,
+    )
+
+
+def painted_area_candidates(mosaic: Mosaic, element: MapElement, taken: BaseGeometry) -> Iterator[Candidate]:
+    """A crosswalk or stop line that is gone, moved or worn. ``taken`` is other paint of the map."""
+    reading = read_area(mosaic, element.geometry, element.layer)
+    if reading.seen_share < SEEN_SHARE or not (reading.says_gone or reading.says_worn):
+        return
+    noun = {"ped_crossing": "crosswalk", "stop_line": "stop line"}[element.layer]
+    if reading.says_worn:
+        words = f"the paint of a {noun} is worn"
+        yield _area_candidate(element, "deletion", None, -1.0, reading, words, degraded=True)
+        return
+    log_odds = (
+        3.0 * (1 - reading.cover / GONE) + (1.0 if reading.reflects < 1.3 else 0.0) - 2 * (1 - reading.seen_share)
+    )
+    moved = moved_stop_line(mosaic, element.geometry, taken) if element.layer == "stop_line" else None
+    if moved is None:
+        yield _area_candidate(element, "deletion", None, log_odds, reading, f"a {noun} is gone")
+    else:
+        distance_m = moved[0].centroid.distance(element.geometry.centroid)
+        words = f"a stop line moved {distance_m:.1f} m along its road"
+        yield _area_candidate(element, "geometry", moved[0], log_odds + 2 * moved[1], reading, words)
+
+
+def _area_candidate(
+    element: MapElement,
+    kind: str,
+    new: BaseGeometry | None,
+    log_odds: float,
+    reading: AreaReading,
+    words: str,
+    degraded: bool = False,
+) -> Candidate:
+    more = SECOND_DRIVE * max(0, reading.drives - 1)
+    sigma_m = None if new is None else 0.2
+    return Candidate(
+        *(element.token, element.layer, kind, element.geometry, new, log_odds + more, reading.seen_share, words),
+        sigma_m=sigma_m,
+        degraded=degraded,
+    )
+
+
+def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap) -> Iterator[Candidate]:
+    """Crosswalks that the map lacks. Without drivable areas in the map there is nowhere to look."""
+    road = shapely.union_all([element.geometry for element in prior.layer("drivable_area")]).buffer(-KERB_MARGIN_M)
+    if road.is_empty:
+        return
+    shapely.prepare(road)
+    for tile in mosaic.tiles():
+        known = [
+            element.geometry.buffer(PAINT_MARGIN_M)
+            for element in prior.near(shapely.box(*around(tile)), 0.0)
+            if element.layer in (*DIVIDERS, *PAINTED_AREAS, "carpark_area")
+        ]
+        for found in new_crosswalks(mosaic, tile, road, shapely.union_all(known)):
+            reading = found.reading
+            reflects = 1.5 if np.isnan(reading.reflects) else reading.reflects
+            log_odds = 3.0 * (reflects - 1.3) + 1.0 + SECOND_DRIVE * max(0, reading.drives - 1)
+            yield Candidate(
+                *(None, "ped_crossing", "insertion", None, found.area, log_odds, reading.seen_share, "a new crosswalk"),
+                sigma_m=0.3,
+            )
+
+
+def kerb_candidates(mosaic: Mosaic, prior: ElementMap) -> Iterator[Candidate]:
+    """Stretches of the drivable area's outline whose kerb lies elsewhere."""
+    areas = prior.layer("drivable_area")
+    for outline in edge_evidence.outlines(shapely.union_all([element.geometry for element in areas]), mosaic):
+        for run in edge_evidence.judge_edge(mosaic.strip(outline, edge_evidence.HALF_WIDTH_M)):
+            strip = run.strip(outline)
+            left_m = float(np.median(run.left_m))
+            log_odds = -1.5 + 1.5 * abs(left_m) + 0.1 * run.length_m + SECOND_DRIVE * max(0, run.drives - 1)
+            words = f"a kerb moved {'out' if run.outwards else 'in'} by {abs(left_m):.1f} m"
+            owner = min(areas, key=lambda element: element.geometry.distance(strip))
+            sides = (None, strip) if run.outwards else (strip, None)
+            yield Candidate(owner.token, "drivable_area", "geometry", *sides, log_odds, 1.0, words, sigma_m=0.2)
+
+
+def closure_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidate]:
+    """A stretch of a lane that barriers close."""
+    line = closure_evidence.lane_line(element.centre_line)
+    if line is None:
+        return
+    closure = closure_evidence.judge_closure(mosaic.strip(line, closure_evidence.HALF_WIDTH_M))
+    if closure is not None:
+        stretch = substring(line, closure.from_m, closure.to_m).buffer(closure_evidence.HALF_WIDTH_M, cap_style="flat")
+        log_odds = 1.0 + 0.1 * min(closure.keyframes, 15) + SECOND_DRIVE * max(0, closure.drives - 1)
+        words = "a lane is closed by barriers"
+        yield Candidate(
+            *(element.token, element.layer, "connectivity", stretch, stretch, log_odds, 1.0, words), sigma_m=0.3
+        )
+
+
+def lines_of(geometry: BaseGeometry) -> list[LineString]:
+    """The lines of a line element, each of a length that can be judged."""
+    return [part for part in shapely.get_parts(geometry) if isinstance(part, LineString) and part.length > 3]
+
+
+def _joined(runs: list[LineRun]) -> list[LineRun]:
+    """Runs of one finding with little between them as one."""
+    joined: list[LineRun] = []
+    for run in sorted(runs, key=lambda run: (run.finding, run.from_m)):
+        last = joined[-1] if joined else None
+        if last is not None and last.finding == run.finding and run.from_m - last.to_m < PIECE_M:
+            joined[-1] = last.joined(run)
+        else:
+            joined.append(run)
+    return joined

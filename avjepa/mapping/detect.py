@@ -1,0 +1,180 @@
+"""What differs from the prior map: surveys of drives in, a report of changes out. Read this file to understand the detector.
+
+    1  mosaic      the surveys of all drives, added cell by cell (survey.py, mosaic.py)
+    2  evidence    each painted line, crosswalk, stop line, kerb and lane of the prior near the drives, judged on what was seen
+                   of it (line_evidence.py, area_evidence.py, edge_evidence.py, closure_evidence.py), and crosswalks that the prior
+                   lacks (new_paint.py)
+    3  candidates  one for each difference, with its log-odds (candidates.py)
+    4  changes     the surest of candidates that say the same of one place; confidence; who saw it (sightings.py); status
+
+An element that was not seen is unobservable, never gone. Ways through a junction leave no paint: they are not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from avjepa.mapping.area_evidence import read_area
+from avjepa.mapping.candidates import (
+    DIVIDERS,
+    PAINTED_AREAS,
+    SEEN_SHARE,
+    Candidate,
+    closure_candidates,
+    divider_candidates,
+    kerb_candidates,
+    new_crosswalk_candidates,
+    painted_area_candidates,
+)
+from avjepa.mapping.changes import ChangeReport, MapChange, change_id_of
+from avjepa.mapping.ground_view import REACH_M
+from avjepa.mapping.mosaic import Mosaic
+from avjepa.mapping.sightings import Sightings, sightings_of
+from avjepa.mapping.survey import SurveyedDrive, read_survey
+from avjepa.mapping.vector_map import ElementMap, MapElement
+from avjepa.sensors.nuscenes_index import NuScenesIndex
+
+CONFIRMED = 0.6  # confidence from which a change is believed
+LEAST = 0.1  # below it a candidate is not worth a look
+SAME_PLACE_M = 2.0  # candidates of one layer and kind that are nearer are one change
+
+Watch = Callable[[Iterable, str, int], Iterable]
+
+
+def detect_changes(
+    surveys: Sequence[Path],
+    prior: ElementMap,
+    prior_name: str,
+    index: NuScenesIndex,
+    run_id: str,
+    now: datetime,
+    watch: Watch,
+) -> ChangeReport:
+    """All changes that surveys of drives in one city show.
+
+    Args:
+        surveys: folders, one a drive.
+        prior: the map to check, in the frame of the drives' poses.
+        prior_name: of the report.
+        index: of the drives' data root.
+        run_id, now: of the report.
+        watch: wraps an iterable, words and its length, to show progress.
+
+    Raises:
+        BadFileError: a survey is damaged.
+        DataError: no drive comes near the map.
+    """
+    drives = [read_survey(folder) for folder in surveys]
+    for drive in drives:
+        prior.check_overlap(drive.xy_m, drive.scene)
+    mosaic = Mosaic(list(surveys))
+    driven = shapely.union_all([shapely.linestrings(_path(drive)) for drive in drives])
+    near = prior.near(driven, REACH_M)
+    candidates = list(find_candidates(mosaic, prior, near, watch))
+    changes = [change_of(candidate, drives, index) for candidate in surest(candidates)]
+    told = {change.element_id for change in changes}
+    changes += [
+        unseen for element in near if element.token not in told for unseen in _unseen(mosaic, element, drives, index)
+    ]
+    changes = [change for change in changes if change is not None]
+    unique = {change.change_id: change for change in changes}
+    scenes = tuple(drive.scene for drive in drives)
+    ordered = sorted(unique.values(), key=lambda change: (-change.confidence, change.change_id))
+    return ChangeReport(run_id, prior.frame, prior_name, scenes, now, tuple(ordered))
+
+
+def find_candidates(mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement], watch: Watch) -> Iterator[Candidate]:
+    """Candidates of the elements near the drives, and of what the prior lacks there."""
+    paint = [element for element in prior.elements.values() if element.layer in PAINTED_AREAS]
+    for element in watch(near, "judging the map", len(near)):
+        if element.layer in DIVIDERS:
+            yield from divider_candidates(mosaic, element)
+        elif element.layer in PAINTED_AREAS:
+            others = [other.geometry for other in paint if other.token != element.token]
+            yield from painted_area_candidates(mosaic, element, shapely.union_all(others))
+        elif element.layer == "lane":
+            yield from closure_candidates(mosaic, element)
+    yield from kerb_candidates(mosaic, prior)
+    yield from new_crosswalk_candidates(mosaic, prior)
+
+
+def surest(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates worth a look, without those that a surer one of the same layer and kind tells of the same place."""
+    kept: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda one: -one.log_odds):
+        if confidence_of(candidate.log_odds) < LEAST:
+            continue
+        twins = (other for other in kept if (other.layer, other.kind) == (candidate.layer, candidate.kind))
+        if all(_shape(other).distance(_shape(candidate)) > SAME_PLACE_M for other in twins):
+            kept.append(candidate)
+    return kept
+
+
+def confidence_of(log_odds: float) -> float:
+    """Probability."""
+    return float(1 / (1 + np.exp(-log_odds)))
+
+
+def change_of(candidate: Candidate, drives: Sequence[SurveyedDrive], index: NuScenesIndex) -> MapChange | None:
+    """A candidate as a change; None where no keyframe was near enough to see it."""
+    seen = sightings_of(_shape(candidate), drives, index)
+    if not seen.frames:
+        return None
+    confidence = confidence_of(candidate.log_odds)
+    status = "degraded" if candidate.degraded else "confirmed" if confidence >= CONFIRMED else "candidate"
+    return _change(candidate, seen, status, confidence)
+
+
+def _unseen(
+    mosaic: Mosaic, element: MapElement, drives: Sequence[SurveyedDrive], index: NuScenesIndex
+) -> Iterator[MapChange]:
+    """A crosswalk or stop line of the prior that the drives passed and could not see enough of."""
+    if element.layer not in PAINTED_AREAS:
+        return
+    reading = read_area(mosaic, element.geometry, element.layer)
+    if reading.seen_share >= SEEN_SHARE:
+        return
+    words = f"only {reading.seen_share:.0%} of it was seen"
+    candidate = Candidate(
+        *(element.token, element.layer, "deletion", element.geometry, None, -np.inf, reading.seen_share, words)
+    )
+    yield _change(candidate, sightings_of(element.geometry, drives, index), "unobservable", 0.0)
+
+
+def _change(candidate: Candidate, seen: Sightings, status: str, confidence: float) -> MapChange:
+    place = candidate.new if candidate.old is None else candidate.old
+    return MapChange(
+        change_id=change_id_of(candidate.layer, candidate.kind, candidate.element_id, place),
+        element_id=candidate.element_id,
+        layer=candidate.layer,
+        atomic_change=candidate.kind,
+        status=status,
+        confidence=confidence,
+        n_traversals=len(seen.drives),
+        n_frames=seen.frames,
+        first_seen=seen.first,
+        last_seen=seen.last,
+        observed_fraction=candidate.seen_share,
+        old_geometry=candidate.old,
+        new_geometry=candidate.new,
+        old_marking=candidate.old_marking,
+        new_marking=candidate.new_marking,
+        position_sigma_m=candidate.sigma_m,
+        description=candidate.description,
+        evidence=seen.evidence,
+    )
+
+
+def _shape(candidate: Candidate) -> shapely.Geometry:
+    return candidate.old if candidate.new is None else candidate.new
+
+
+def _path(drive: SurveyedDrive) -> np.ndarray:
+    """(n, 2) of a line; a car that stood still has one of two points."""
+    xy_m = drive.xy_m
+    return np.concatenate([xy_m, xy_m]) if len(xy_m) == 1 else xy_m

@@ -1,0 +1,159 @@
+"""Does the kerb lie where the prior map's drivable area ends? LiDAR returns of the ground step up there.
+
+Judged on strips along the outline, the road to the left. Where no step is seen nothing is said: there are edges without kerbs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from scipy.ndimage import maximum_filter1d, uniform_filter1d
+from shapely.geometry import LineString, Polygon
+from shapely.geometry.base import BaseGeometry
+
+from avjepa.geometry.bands import band, line_poses
+from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, Mosaic, Strip
+
+HALF_WIDTH_M = 5.0  # of the strip
+SIDE_M = (0.2, 1.0)  # the heights on each side of an edge are taken from here
+REACH_M = 3.5  # a kerb that moved further is another road
+HERE_M = 0.6  # how far map and sensors may disagree about one kerb
+STEP_M = (0.08, 0.28)  # heights of kerbs
+PEAK_M = 0.5  # within which a kerb is the highest step
+KNOWN_SHARE = 0.7  # of the ground between the middle of the road and a kerb
+ALONG_MEAN_M = 2.0
+CLEAR_M = 0.3  # from what stands there
+LEAST_RETURNS = 3
+LEAST_RUN_M = 5.0
+GAP_M = 6.0  # of a stretch that was not seen between two that moved
+
+
+@dataclass(frozen=True)
+class EdgeRun:
+    """A stretch of the outline whose kerb lies elsewhere.
+
+    Attributes:
+        from_m, to_m: arc lengths.
+        left_m: (k,) offsets of the kerb to the left, into the road, every ``ALONG_M`` of the stretch.
+        step_m: height of the kerb.
+        drives: that saw it.
+    """
+
+    from_m: float
+    to_m: float
+    left_m: np.ndarray
+    step_m: float
+    drives: int
+
+    @property
+    def length_m(self) -> float:
+        """Of the stretch."""
+        return self.to_m - self.from_m
+
+    @property
+    def outwards(self) -> bool:
+        """The road is wider than the map says."""
+        return float(np.nanmedian(self.left_m)) < 0
+
+    def strip(self, outline: LineString) -> BaseGeometry:
+        """What the road won or lost: the area between the outline and the kerb."""
+        s_m = self.from_m + ALONG_M * (np.arange(len(self.left_m)) + 0.5)
+        area = band(line_poses(outline, np.clip(s_m, 0.3, outline.length - 0.3)), 0.0, self.left_m)
+        return area if area.is_valid else shapely.make_valid(area)
+
+
+def outlines(drivable: BaseGeometry, mosaic: Mosaic) -> Iterator[LineString]:
+    """The rings of an area as lines, the area to the left of each; they begin where nothing was seen, if there is such a place."""
+    for part in shapely.get_parts(drivable):
+        if isinstance(part, Polygon):
+            turned = shapely.geometry.polygon.orient(part)
+            for ring in (turned.exterior, *turned.interiors):
+                xy_m = shapely.get_coordinates(shapely.segmentize(ring, 5.0))[:-1]
+                start = _middle_of_longest(mosaic.sample(xy_m)[0]["paint"][0] == 0)
+                turned_xy_m = np.roll(xy_m, -start, axis=0)
+                yield LineString(np.concatenate([turned_xy_m, turned_xy_m[:1]]))
+
+
+def _middle_of_longest(unseen: np.ndarray) -> int:
+    """Index of the middle of the longest run of true along a closed ring; 0 without any."""
+    twice = np.concatenate([unseen, unseen]).astype(int)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], twice, [0]]))).reshape(-1, 2)
+    if not len(edges):
+        return 0
+    start, end = edges[np.diff(edges, axis=1).argmax()]
+    return int((start + end) // 2 % len(unseen))
+
+
+def judge_edge(strip: Strip) -> list[EdgeRun]:
+    """The stretches whose kerb lies elsewhere."""
+    left_m, highest_m = first_kerb(kerb_steps(strip), strip.left_m)
+    size = max(3, round(3.0 / ALONG_M))
+    mean = uniform_filter1d(np.nan_to_num(left_m), size, mode="nearest")
+    moved = (np.abs(left_m) > HERE_M) & (np.abs(left_m - mean) < 0.7)  # nan is not
+    return [run for run in _runs(moved, left_m, highest_m, strip) if run.length_m >= LEAST_RUN_M]
+
+
+def first_kerb(step_m: np.ndarray, left_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first step that whoever leaves the road meets, row by row: offsets (S,) and heights (S,); nan where there is none, or
+    where it cannot be known because the ground before it was not seen.
+
+    Args:
+        step_m: (S, O), see :func:`kerb_steps`.
+        left_m: (O,), rising.
+    """
+    columns = np.flatnonzero(np.abs(left_m) <= REACH_M)[::-1]  # from the road outwards
+    steps = step_m[:, columns]
+    wide = maximum_filter1d(np.nan_to_num(steps, nan=-1.0), round(2 * PEAK_M / ACROSS_M) + 1, axis=1)
+    is_kerb = (steps >= STEP_M[0]) & (steps <= STEP_M[1]) & (steps >= wide)
+    first = is_kerb.argmax(1)
+    rows = np.arange(len(steps))
+    known = np.cumsum(np.isfinite(steps), 1)[rows, first] >= KNOWN_SHARE * (first + 1)
+    found = is_kerb.any(1) & known
+    return np.where(found, left_m[columns][first], np.nan), np.where(found, steps[rows, first], np.nan)
+
+
+def kerb_steps(strip: Strip) -> np.ndarray:
+    """(S, O) how much higher the ground right of each cell is than left of it, in metres; nan where either is not known."""
+    clear = maximum_filter1d(strip.sums["stands"][0], round(2 * CLEAR_M / ACROSS_M), axis=1) == 0  # wheels are no kerbs
+    returns = uniform_filter1d(clear * strip.sums["ground"][0], round(ALONG_MEAN_M / ALONG_M), axis=0, mode="nearest")
+    heights = uniform_filter1d(clear * strip.sums["ground"][2], round(ALONG_MEAN_M / ALONG_M), axis=0, mode="nearest")
+    per_row = round(ALONG_MEAN_M / ALONG_M)
+    low, high = (round(side / ACROSS_M) for side in SIDE_M)
+
+    def mean_of(shifts: range) -> np.ndarray:
+        pad = high
+        count, total = (np.pad(x, ((0, 0), (pad, pad))) for x in (returns, heights))
+        columns = returns.shape[1]
+        count = sum(count[:, pad + shift : pad + shift + columns] for shift in shifts)
+        total = sum(total[:, pad + shift : pad + shift + columns] for shift in shifts)
+        return np.where(count * per_row >= LEAST_RETURNS, total / np.maximum(count, 1e-6), np.nan)
+
+    return mean_of(range(-high, -low + 1)) - mean_of(range(low, high + 1))
+
+
+def _runs(rows: np.ndarray, left_m: np.ndarray, step_m: np.ndarray, strip: Strip) -> list[EdgeRun]:
+    bridged, unknown = rows.copy(), ~np.isfinite(left_m)
+    gaps = np.flatnonzero(np.diff(np.concatenate([[0], unknown.astype(int), [0]]))).reshape(-1, 2)
+    for start, end in gaps:  # a car that was parked there
+        if 0 < start and end < len(rows) and rows[start - 1] and rows[end] and (end - start) * ALONG_M <= GAP_M:
+            bridged[start:end] = np.sign(left_m[start - 1]) == np.sign(left_m[end])
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], bridged.astype(int), [0]])))
+    return [
+        EdgeRun(
+            float(strip.s_m[start] - ALONG_M / 2),
+            float(strip.s_m[end - 1] + ALONG_M / 2),
+            _filled(left_m[start:end]),
+            float(np.nanmedian(step_m[start:end])),
+            int(np.median(strip.drives[start:end])),
+        )
+        for start, end in edges.reshape(-1, 2)
+    ]
+
+
+def _filled(values: np.ndarray) -> np.ndarray:
+    """Without gaps: what is not known lies between what is."""
+    known = np.isfinite(values)
+    return np.interp(np.arange(len(values)), np.flatnonzero(known), values[known])

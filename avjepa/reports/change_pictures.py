@@ -1,0 +1,101 @@
+"""Pictures of a change for the review page: the best camera's view, and the ground from above, with the change drawn in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from avjepa.conventions import CAMERAS
+from avjepa.errors import BadFileError
+from avjepa.geometry.camera import in_image
+from avjepa.mapping.changes import ChangeReport, Evidence, MapChange
+from avjepa.mapping.mosaic import Mosaic
+from avjepa.mapping.sightings import in_camera
+from avjepa.mapping.survey import GRID
+from avjepa.reports.review import Picture
+from avjepa.sensors.nuscenes_files import read_image
+from avjepa.sensors.nuscenes_index import NuScenesIndex
+
+CAMERA_VIEWS = 2  # of a change
+WIDTH_PX = 640
+AROUND_M = 8.0  # of the ground from above
+OLD, NEW = (214, 69, 65), (38, 166, 91)  # RGB, as on the page
+QUALITY = 80
+
+
+def change_pictures(
+    report: ChangeReport, root: Path, index: NuScenesIndex, surveys: Sequence[Path]
+) -> Iterator[tuple[str, list[Picture]]]:
+    """Pictures of every change that is more than unobservable, by its id; images that cannot be read are left out."""
+    mosaic, number_of = Mosaic(list(surveys)), {token: n for n, token in enumerate(index.token)}
+    for change in report.changes:
+        if change.status == "unobservable":
+            continue
+        views = [camera_view(change, one, root, index, number_of[one.frame]) for one in change.evidence if one.camera]
+        pictures = [view for view in views[: 2 * CAMERA_VIEWS] if view is not None][:CAMERA_VIEWS]
+        yield change.change_id, [*pictures, ground_from_above(change, mosaic)]
+
+
+def camera_view(change: MapChange, evidence: Evidence, root: Path, index: NuScenesIndex, n: int) -> Picture | None:
+    """The image of the evidence's camera at keyframe ``n``, the change in it; None if it cannot be read."""
+    camera = CAMERAS.index(evidence.camera)
+    size = tuple(int(side) for side in index.camera_size_px[n, camera])
+    try:
+        image, reduction = read_image(root / str(index.camera_file[n, camera]), size, (WIDTH_PX * 9 // 16, WIDTH_PX))
+    except BadFileError:
+        return None
+    for shape, colour in _sides(change):
+        for part in _outlines(shape):
+            uv_px, depth_m, _ = in_camera(part, index, n, camera)
+            seen = in_image(uv_px, depth_m, *size)
+            for a, b in zip(range(len(uv_px) - 1), range(1, len(uv_px)), strict=True):
+                if seen[a] and seen[b]:
+                    ends = [tuple(np.round(uv_px[i] / reduction).astype(int).tolist()) for i in (a, b)]
+                    cv2.line(image, *ends, colour, 2, cv2.LINE_AA)
+    scale = min(1.0, WIDTH_PX / image.shape[1])
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    caption = f"{evidence.camera}, {evidence.scene}, {evidence.distance_m:.0f} m away"
+    return Picture(_jpeg(image), caption)
+
+
+def ground_from_above(change: MapChange, mosaic: Mosaic) -> Picture:
+    """Brightness of the ground beside its surroundings (grey), what stands there (red), and the change."""
+    x0, y0, x1, y1 = shapely.union_all([shape for shape, _ in _sides(change)]).bounds
+    sums, corner = mosaic.window((x0 - AROUND_M, y0 - AROUND_M, x1 + AROUND_M, y1 + AROUND_M))
+    weight = sums["paint"][0]
+    contrast = np.where(weight > 0, sums["paint"][1] / np.maximum(weight, 1e-6), 0)
+    grey = np.where(weight > 0, np.clip(70 + 140 * contrast, 0, 255), 0).astype(np.uint8)
+    stands = np.clip(60 * sums["stands"][1], 0, 255).astype(np.uint8)
+    image = np.stack([np.maximum(grey, stands), grey, grey], -1)
+    scale = max(1, round(WIDTH_PX / max(image.shape[:2])))
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    for shape, colour in _sides(change):
+        for part in _outlines(shape):
+            xy_px = (shapely.get_coordinates(part) - corner) / GRID.cell_m * scale
+            cv2.polylines(image, [np.round(xy_px).astype(np.int32)], False, colour, max(1, scale // 2), cv2.LINE_AA)
+    return Picture(
+        _jpeg(np.ascontiguousarray(image[::-1])), f"the ground from above, {len(mosaic.folders)} drives, north up"
+    )
+
+
+def _sides(change: MapChange) -> list[tuple[BaseGeometry, tuple[int, int, int]]]:
+    sides = ((change.old_geometry, OLD), (change.new_geometry, NEW))
+    return [(shape, colour) for shape, colour in sides if shape is not None]
+
+
+def _outlines(shape: BaseGeometry) -> list[BaseGeometry]:
+    """The lines of a shape: rings of areas."""
+    parts = shapely.get_parts(shape)
+    return [part.exterior if part.geom_type == "Polygon" else part for part in parts if part.geom_type != "Point"]
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    done, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    if not done:
+        raise ValueError(f"an image of shape {image.shape} cannot be stored")
+    return content.tobytes()

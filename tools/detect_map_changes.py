@@ -1,0 +1,164 @@
+"""Find what differs between a map and the world that logged drives saw: reviewable changes, element by element."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections import Counter
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from avjepa.cli import progress, run_tool
+from avjepa.errors import DataError
+from avjepa.fleet import LogTask, run_logs
+from avjepa.mapping.changes import STATUSES, ChangeReport
+from avjepa.mapping.decisions import apply_decisions
+from avjepa.mapping.detect import detect_changes
+from avjepa.mapping.frames import frame_of_city
+from avjepa.mapping.map_readers import read_map
+from avjepa.mapping.outputs.frame_predictions import predict_frame, spaced_frames, write_frame_predictions
+from avjepa.mapping.outputs.geojson import write_changes_geojson
+from avjepa.mapping.outputs.local_json import write_local_json
+from avjepa.mapping.outputs.osm import write_osm
+from avjepa.mapping.outputs.table import write_csv
+from avjepa.mapping.survey import LAYERS, read_survey, survey_drive
+from avjepa.mapping.vector_map import ElementMap
+from avjepa.reports.change_pictures import change_pictures
+from avjepa.reports.review import write_review
+from avjepa.sensors.nuscenes_index import NuScenesIndex, load_index, split_scenes
+
+EXAMPLE = """example:
+  python tools/detect_map_changes.py --data data/city --map data/city/maps/prior/minicity-a.json --out work_dirs/changes
+  python tools/detect_map_changes.py --data data/nuscenes --map prior.geojson --scenes scene-0916 --out work_dirs/changes
+  python tools/detect_map_changes.py --data data/city --map ... --out work_dirs/changes --review decisions.json   # read back
+
+OUT holds review.html (open it: accept, reject, note, export decisions), changes.geojson (WGS84), changes_local.json (metres of the
+map), changes.csv, changes.osm (for JOSM), frames.json (TbV's form) and surveys/, one folder a drive, which are kept: a run that was
+stopped goes on, and more drives may be added. Drives of other cities than the map's are left out.
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line of this tool."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="nuScenes root of the drives")
+    parser.add_argument("--version", help="tables' folder (default: the only one)")
+    parser.add_argument("--map", type=Path, required=True, metavar="FILE", help="map expansion (.json) or GeoJSON map")
+    parser.add_argument("--city", help="whose map it is (default: the city that the file names)")
+    parser.add_argument("--scenes", nargs="+", default=[], metavar="NAME", help="drives or splits (default: all)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--engine", choices=("serial", "ray"), default="serial", help="(default: serial)")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="drives at once with Ray (default: 2)")
+    parser.add_argument("--review", type=Path, metavar="FILE", help="decisions that the review page exported")
+    parser.add_argument("--rrd", type=Path, metavar="FILE", help="also a recording for the rerun viewer")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the tool."""
+    args = parse_args(argv)
+    prior, _ = read_map(args.map, None if args.city is None else frame_of_city(args.city))
+    index = load_index(args.data, args.version)
+    scenes = drives_of(index, prior.frame.name, args.scenes, args.data)
+    surveys = survey_all(args, index, scenes)
+    run_id = hashlib.sha256(args.map.read_bytes() + repr(scenes).encode()).hexdigest()[:12]
+    report = detect_changes(surveys, prior, args.map.name, index, run_id, datetime.now(timezone.utc), progress)
+    if args.review is not None:
+        report = apply_decisions(args.review, report)
+    write_outputs(args.out, report, surveys)
+    pictures = dict(progress(change_pictures(report, args.data, index, surveys), "pictures", len(report.changes)))
+    driven = {survey.scene: survey.xy_m for survey in map(read_survey, surveys)}
+    write_review(args.out / "review.html", report, prior, pictures, driven)
+    if args.rrd is not None:
+        record(args, report, prior, index, scenes)
+    say(args.out, report)
+
+
+def drives_of(index: NuScenesIndex, city: str, wanted: list[str], root: Path) -> list[str]:
+    """Names of the wanted drives in the map's city.
+
+    Raises:
+        DataError: none.
+    """
+    chosen = split_scenes(index, tuple(wanted))[0] if wanted else range(len(index.scene_name))
+    scenes = [str(index.scene_name[number]) for number in chosen if index.scene_city[number] == city]
+    if not scenes:
+        cities = ", ".join(sorted(set(index.scene_city.tolist())))
+        raise DataError(f"{root}: none of the drives is in {city} (they are in {cities}); take the map of their city")
+    return scenes
+
+
+def survey_all(args: argparse.Namespace, index: NuScenesIndex, scenes: list[str]) -> list[Path]:
+    """One survey a drive; those that are done are kept.
+
+    Raises:
+        DataError: not one drive could be surveyed.
+    """
+    tasks = [LogTask.of(scene, (LAYERS, args.version), files_of(args.data, index, scene)) for scene in scenes]
+    work = partial(survey_log, args.data, args.version)
+    outcomes = run_logs(tasks, work, args.out / "surveys", args.engine, args.workers, what="surveying drives")
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    for outcome in failed:
+        print(f"left out: {outcome.name} ({outcome.error})")
+    if len(failed) == len(tasks):
+        raise DataError(f"{args.data}: no drive could be surveyed ({failed[0].error})")
+    lost = {outcome.name for outcome in failed}
+    return [args.out / "surveys" / task.folder for task in tasks if task.name not in lost]
+
+
+def survey_log(root: Path, version: str | None, scene: str, folder: Path) -> None:
+    """Survey one drive: what a worker of the fleet does."""
+    survey_drive(root, load_index(root, version), scene, folder)
+
+
+def files_of(root: Path, index: NuScenesIndex, scene: str) -> list[Path]:
+    """Sensor files of a drive's keyframes."""
+    keyframes = np.flatnonzero(index.scene == np.flatnonzero(index.scene_name == scene)[0])
+    names = [*index.lidar_file[keyframes], *index.camera_file[keyframes].ravel()]
+    return [root / str(name) for name in names if name]
+
+
+def write_outputs(out: Path, report: ChangeReport, surveys: list[Path]) -> None:
+    """All files but the page."""
+    write_local_json(out / "changes_local.json", report)
+    write_changes_geojson(out / "changes.geojson", report)
+    write_csv(out / "changes.csv", report)
+    write_osm(out / "changes.osm", report)
+    frames = []
+    for drive in map(read_survey, surveys):
+        for i in spaced_frames(drive.xy_m):
+            frame = drive.frames[i]
+            frames.append(predict_frame(report.changes, drive.scene, frame.timestamp_us * 1000, drive.xy_m[i]))
+    write_frame_predictions(out / "frames.json", frames)
+
+
+def record(
+    args: argparse.Namespace, report: ChangeReport, prior: ElementMap, index: NuScenesIndex, scenes: list[str]
+) -> None:
+    """The recording."""
+    from avjepa.reports.recording import write_recording  # rerun is an extra
+
+    numbers = [n for n in range(len(index.scene)) if index.scene_name[index.scene[n]] in scenes]
+    frames = ((n, {}) for n in progress(numbers, "recording", len(numbers)))
+    faults = write_recording(args.rrd, report, prior, args.data, index, frames)
+    print(f"{args.rrd}: {len(numbers)} keyframes" + (f", {faults} files left out" if faults else ""))
+
+
+def say(out: Path, report: ChangeReport) -> None:
+    """The result in a few lines."""
+    counts = Counter(change.status for change in report.changes)
+    print(f"{out}: {len(report.scenes)} drives; " + ", ".join(f"{counts[status]} {status}" for status in STATUSES))
+    for change in report.changes:
+        if change.status == "confirmed":
+            print(
+                f"  {change.confidence:.2f} {change.world_change}: {change.description} ({change.n_traversals} drives)"
+            )
+
+
+if __name__ == "__main__":
+    run_tool(main)
