@@ -53,7 +53,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scenes", nargs="+", default=[], metavar="NAME", help="drives or splits (default: all)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--engine", choices=("serial", "ray"), default="serial", help="(default: serial)")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="drives at once with Ray (default: 2)")
+    parser.add_argument("--workers", type=int, metavar="N", help="drives at once with Ray (default: 2)")
     parser.add_argument("--review", type=Path, metavar="FILE", help="decisions that the review page exported")
     parser.add_argument("--rrd", type=Path, metavar="FILE", help="also a recording for the rerun viewer")
     return parser.parse_args(argv)
@@ -101,7 +101,8 @@ def survey_all(args: argparse.Namespace, index: NuScenesIndex, scenes: list[str]
     """
     tasks = [LogTask.of(scene, (LAYERS, args.version), files_of(args.data, index, scene)) for scene in scenes]
     work = partial(survey_log, args.data, args.version)
-    outcomes = run_logs(tasks, work, args.out / "surveys", args.engine, args.workers, what="surveying drives")
+    workers = args.workers or (2 if args.engine == "ray" else 1)
+    outcomes = run_logs(tasks, work, args.out / "surveys", args.engine, workers, what="surveying drives")
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     for outcome in failed:
         print(f"left out: {outcome.name} ({outcome.error})")

@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from avjepa.mapping.mosaic import Mosaic
 
+SEEN_WEIGHT = 0.5  # of a cell: one view from 8 m, or three from 16 m, which alone would show no paint
 PAINTED = 0.2  # contrast of a cell that is called painted
 LEAST_RETURNS = 30
 EDGE_M = 0.05  # taken off the area: its outline is half paint
@@ -61,11 +62,11 @@ def read_area(mosaic: Mosaic, area: BaseGeometry, layer: str) -> AreaReading:
     inside, by_drive, _ = mosaic.in_area(area if inner.is_empty else inner)
     around, _, _ = mosaic.in_area(area.buffer(RING_M[1]).difference(area.buffer(RING_M[0])))
     weight, contrast = inside["paint"][0], inside["paint"][1]
-    seen = weight > 0
+    seen = weight >= SEEN_WEIGHT
     if not seen.any():
         return AreaReading(0.0, np.nan, np.nan, 0)
     cover = float(np.mean(contrast[seen] / weight[seen] > PAINTED)) / FULL[layer]
-    drives = int(((by_drive > 0).mean(1) > 1 / 3).sum())
+    drives = int(((by_drive >= SEEN_WEIGHT).mean(1) > 1 / 3).sum())
     return AreaReading(float(seen.mean()), cover, _reflects(inside["ground"], around["ground"]), drives)
 
 

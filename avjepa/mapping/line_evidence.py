@@ -121,7 +121,7 @@ def judge_line(element: MapElement, strip: Strip) -> list[LineRun]:
 
 def read_line(strip: Strip) -> LineReading:
     """Ridges of a strip, row by row."""
-    contrast, yellow = strip.mean("paint", 1), strip.mean("paint", 3)
+    contrast, yellow = strip.paint(1), strip.paint(3)
     known = np.isfinite(contrast)
     bright_ridge = np.where(known, ridge(contrast), np.nan)
     yellow_ridge = np.where(known, ridge(yellow), np.nan)
@@ -169,7 +169,7 @@ def ridge(value: np.ndarray) -> np.ndarray:
 def _mean_across(value: np.ndarray, low_m: float, high_m: float) -> np.ndarray:
     """(S, O) mean of the columns that lie ``low_m`` to ``high_m`` to the left of each; nan where none is known."""
     low, high = round(low_m / ACROSS_M), round(high_m / ACROSS_M)
-    rows, columns = value.shape
+    columns = value.shape[1]
     pad = max(abs(low), abs(high))
     padded = np.pad(value, ((0, 0), (pad, pad)), constant_values=np.nan)
     shifts = np.stack([padded[:, pad + shift : pad + shift + columns] for shift in range(low, high + 1)])

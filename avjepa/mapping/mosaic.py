@@ -20,6 +20,7 @@ from avjepa.mapping.tiles import Layers, Tile, read_tile, read_window, tiles_in
 OPEN_TILES = 96  # 2.4 MB each
 ALONG_M = 0.25
 ACROSS_M = 0.1
+SEEN_WEIGHT = 0.3  # of a cell of a line, whose neighbours along the line say the same
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Strip:
     sums: Layers
     drives: np.ndarray
 
-    def mean(self, layer: str, channel: int) -> np.ndarray:
-        """(S, O) mean of a channel, whose weights are channel 0; nan where nothing was seen."""
-        weight, total = self.sums[layer][0], self.sums[layer][channel]
-        return np.where(weight > 0, total / np.where(weight > 0, weight, 1), np.nan)
+    def paint(self, channel: int) -> np.ndarray:
+        """(S, O) mean of a channel of the paint; nan where too little was seen of a cell."""
+        weight, total = self.sums["paint"][0], self.sums["paint"][channel]
+        return np.where(weight >= SEEN_WEIGHT, total / np.maximum(weight, SEEN_WEIGHT), np.nan)
 
 
 class Mosaic:

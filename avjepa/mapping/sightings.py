@@ -76,7 +76,10 @@ def best_camera(shape: BaseGeometry, index: NuScenesIndex, n: int) -> str:
 def in_camera(
     shape: BaseGeometry, index: NuScenesIndex, n: int, camera: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels (k, 2) and depths (k,) of points along a shape on the ground, and the image's (height, width); none without a camera."""
+    """Pixels (k, 2) and depths (k,) of points along a shape on the ground, and the image's (height, width).
+
+    Without such a camera there are no points.
+    """
     if not index.camera_file[n, camera]:
         return np.zeros((0, 2)), np.zeros(0), np.zeros(2)
     global_T_ego = index.global_T_ego[n]

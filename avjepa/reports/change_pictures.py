@@ -49,18 +49,36 @@ def camera_view(change: MapChange, evidence: Evidence, root: Path, index: NuScen
         image, reduction = read_image(root / str(index.camera_file[n, camera]), size, (WIDTH_PX * 9 // 16, WIDTH_PX))
     except BadFileError:
         return None
+    drawn_px = []
     for shape, colour in _sides(change):
         for part in _outlines(shape):
             uv_px, depth_m, _ = in_camera(part, index, n, camera)
             seen = in_image(uv_px, depth_m, *size)
-            for a, b in zip(range(len(uv_px) - 1), range(1, len(uv_px)), strict=True):
-                if seen[a] and seen[b]:
-                    ends = [tuple(np.round(uv_px[i] / reduction).astype(int).tolist()) for i in (a, b)]
-                    cv2.line(image, *ends, colour, 2, cv2.LINE_AA)
-    scale = min(1.0, WIDTH_PX / image.shape[1])
-    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            uv_px = uv_px / reduction
+            drawn_px.append(uv_px[seen])
+            for a in np.flatnonzero(seen[:-1] & seen[1:]):
+                ends = [tuple(np.round(uv_px[i]).astype(int).tolist()) for i in (a, a + 1)]
+                cv2.line(image, *ends, colour, 1, cv2.LINE_AA)
+    crop = _around(np.concatenate(drawn_px), image)
+    scale = WIDTH_PX / crop.shape[1]
+    crop = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     caption = f"{evidence.camera}, {evidence.scene}, {evidence.distance_m:.0f} m away"
-    return Picture(_jpeg(image), caption)
+    return Picture(_jpeg(crop), caption)
+
+
+def _around(uv_px: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """The part of an image around pixels (k, 2), of 16 to 9, and at least a quarter of its width; all of it without pixels."""
+    height_px, width_px = image.shape[:2]
+    if not len(uv_px):
+        return image
+    low, high = uv_px.min(0), uv_px.max(0)
+    side_px = max(width_px / 4, 1.8 * (high - low)[0], 1.8 * 16 / 9 * (high - low)[1])
+    side_px = int(min(side_px, width_px, height_px * 16 / 9))
+    corner = np.clip(
+        (low + high) / 2 - [side_px / 2, side_px * 9 / 32], 0, [width_px - side_px, height_px - side_px * 9 // 16]
+    )
+    u, v = corner.astype(int)
+    return image[v : v + side_px * 9 // 16, u : u + side_px]
 
 
 def ground_from_above(change: MapChange, mosaic: Mosaic) -> Picture:
