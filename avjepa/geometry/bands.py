@@ -30,9 +30,9 @@ def band(poses: np.ndarray, from_m: np.ndarray | float, to_m: np.ndarray | float
     return Polygon(np.concatenate([shifted(poses, from_m), shifted(poses, to_m)[::-1]]))
 
 
-def ramp(s_m: np.ndarray, begin_m: float, end_m: float) -> np.ndarray:
+def ramp(s_m: np.ndarray, begin_m: float, end_m: float, taper_m: float = TAPER_M) -> np.ndarray:
     """Share (k,) of a sideways move: 1 between the tapers, 0 at both ends, negative beyond them.
 
     Negative, because a band that crosses the old edge cuts it cleanly; one that ends on it leaves slivers.
     """
-    return np.minimum(np.minimum(s_m - begin_m, end_m - s_m) / TAPER_M, 1.0)
+    return np.minimum(np.minimum(s_m - begin_m, end_m - s_m) / taper_m, 1.0)

@@ -6,6 +6,7 @@ these here know only what every map holds. Names and kinds are the same.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from shapely.geometry import LineString, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import substring
 
-from avjepa.geometry.bands import band, line_poses, ramp, shifted
+from avjepa.geometry.bands import TAPER_M, band, line_poses, ramp, shifted
 from avjepa.mapping.map_edits import ElementEdit
 from avjepa.mapping.vector_map import ElementMap, MapElement
 
@@ -26,6 +27,9 @@ CROSSING_REACH_M = 15.0  # to the edge of the road, on either side
 CLEAR_M = 12.0  # between an invented crossing and other paint
 STEP_M = 1.0
 BLOCK_M = 80.0
+EDGE_DETAIL_M = 0.3  # outlines along which strips lie are simplified by so much: a mask's are jagged
+BAY_TAPER_M = 1.5  # over which a bay, where one may stop or park, gets its depth
+LEAST_SHARE = 0.3  # of a strip's width: less than the overlap
 OVERLAP_M = 1.3  # a strip begins so far inside the area that it joins, so that no sliver stays
 
 
@@ -123,29 +127,23 @@ def road_edge_moved(site: Site) -> Iterator[ElementEdit]:
 
 def drivable_edge_moved(site: Site) -> Iterator[ElementEdit]:
     """In the prior a stretch of a drivable area's edge lies 1.5 to 3 m further out or further in."""
-    for element in site.near("drivable_area"):
-        area = element.geometry
-        for ring in shapely.get_parts(shapely.get_rings(shapely.get_parts(area))):
-            line = LineString(ring.coords)
-            width_m = float(site.rng.uniform(1.5, 3.0) * site.rng.choice([-1, 1]))
-            for begin_m, end_m in site.stretches(line, _whole_metres(site, 16, 24), STEP_M):
-                s_m = np.arange(begin_m - STEP_M, end_m + 1.5 * STEP_M)
-                poses, offset_m = line_poses(line, s_m), width_m * ramp(s_m, begin_m, end_m)
-                corridor = band(poses, -OVERLAP_M * np.sign(width_m), offset_m)
-                if not corridor.is_valid:  # around a corner
-                    continue
-                outwards = not area.contains(Point(shifted(poses, 0.2 * np.sign(width_m))[len(poses) // 2]))
-                old = area.union(corridor) if outwards else area.difference(corridor)
-                strip = shapely.set_precision(old.symmetric_difference(area), 1e-6)
-                if not (isinstance(old, Polygon) and isinstance(strip, Polygon) and old.is_valid):
-                    continue
-                if not (strip.area > abs(width_m) * (end_m - begin_m) / 3 and strip.within(site.free)):
-                    continue
-                what = f"a road edge moved {'in' if outwards else 'out'} by {abs(width_m):.1f} m"
-                sides = ((None, (element,)), (strip, (replace(element, geometry=old),)))
-                if not outwards:
-                    sides = ((strip, (element,)), (None, (replace(element, geometry=old),)))
-                yield site.edit("drivable_area", what, strip, *sides)
+    for strip in _strips(site, (16, 24), (1.5, 3.0), TAPER_M):
+        what = f"a road edge moved {'in' if strip.added else 'out'} by {strip.width_m:.1f} m"
+        yield _strip_edit(site, strip, what)
+
+
+def drivable_bay_new(site: Site) -> Iterator[ElementEdit]:
+    """The prior lacks a bay at the edge of a drivable area, 2.2 to 3.5 m deep."""
+    for strip in _strips(site, (8, 20), (2.2, 3.5), BAY_TAPER_M):
+        if not strip.added:
+            yield _strip_edit(site, strip, f"a new bay, {strip.width_m:.1f} m deep")
+
+
+def drivable_bay_gone(site: Site) -> Iterator[ElementEdit]:
+    """The prior has a bay, 2.2 to 3.5 m deep, where a drivable area ends in the world."""
+    for strip in _strips(site, (8, 20), (2.2, 3.5), BAY_TAPER_M):
+        if strip.added:
+            yield _strip_edit(site, strip, f"a bay of the prior map, {strip.width_m:.1f} m deep, is gone")
 
 
 def stop_line_moved(site: Site) -> Iterator[ElementEdit]:
@@ -193,7 +191,9 @@ STEPS: dict[Callable[[Site], Iterator[ElementEdit]], str] = {
     crosswalk_new: "insertion",
     stop_line_new: "insertion",
     divider_new: "insertion",
+    drivable_bay_new: "insertion",
     crosswalk_gone: "deletion",
+    drivable_bay_gone: "deletion",
     divider_moved: "geometry",
     road_edge_moved: "geometry",
     drivable_edge_moved: "geometry",
@@ -233,6 +233,56 @@ def _line_moved(site: Site, layers: tuple[str, ...], low_m: float, high_m: float
             if old.is_simple and moved.is_simple and area.is_valid:
                 sides = ((piece, (element,)), (moved, (replace(element, geometry=old),)))
                 yield site.edit(element.layer, f"{what} moved {abs(left_m):.1f} m sideways", area, *sides)
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """A strip along an area's edge: the element, its shape in the prior, and whether the prior has the strip or lacks it."""
+
+    element: MapElement
+    prior: Polygon
+    shape: Polygon
+    width_m: float
+    added: bool
+
+
+def _strips(site: Site, length_m: tuple[int, int], width_m: tuple[float, float], taper_m: float) -> Iterator[_Strip]:
+    """Strips of a random length and width that the prior has beyond an area's edge, or lacks within it."""
+    for element in site.near("drivable_area"):
+        area = element.geometry
+        for ring in shapely.get_parts(shapely.get_rings(shapely.get_parts(area))):
+            line = LineString(ring.coords).simplify(EDGE_DETAIL_M)
+            sides_m = float(site.rng.uniform(*width_m)) * site.rng.permutation([-1.0, 1.0])
+            stretches = site.stretches(line, _whole_metres(site, *length_m), STEP_M)
+            for left_m, (begin_m, end_m) in itertools.product(sides_m, stretches):
+                s_m = np.arange(begin_m - STEP_M, end_m + 1.5 * STEP_M)
+                # A little beyond the edge at both ends, but never as far as the corridor's other side.
+                share = np.maximum(ramp(s_m, begin_m, end_m, taper_m), -LEAST_SHARE)
+                poses, offset_m = line_poses(line, s_m), left_m * share
+                corridor = band(poses, -OVERLAP_M * np.sign(left_m), offset_m)
+                if not corridor.is_valid:  # around a corner
+                    continue
+                added = not area.contains(Point(shifted(poses, left_m / 2)[len(poses) // 2]))
+                prior = area.union(corridor) if added else area.difference(corridor)
+                shape = shapely.set_precision(prior.symmetric_difference(area), 1e-6)
+                if not (isinstance(prior, Polygon) and isinstance(shape, Polygon) and prior.is_valid):
+                    continue
+                is_wide = shape.area > abs(left_m) * (end_m - begin_m) / 3
+                if is_wide and shape.within(site.free) and not _on_other_road(site, element, shape):
+                    yield _Strip(element, prior, shape, float(abs(left_m)), added)
+
+
+def _on_other_road(site: Site, element: MapElement, shape: Polygon) -> bool:
+    """Whether a strip overlaps another drivable area: there, nobody sees whether it is there or not."""
+    others = [x for x in site.world.near(shape, 0.0) if x.layer == "drivable_area" and x.token != element.token]
+    return any(other.geometry.intersection(shape).area > 0 for other in others)
+
+
+def _strip_edit(site: Site, strip: _Strip, description: str) -> ElementEdit:
+    world, prior = (None, (strip.element,)), (strip.shape, (replace(strip.element, geometry=strip.prior),))
+    if not strip.added:
+        world, prior = (strip.shape, world[1]), (None, prior[1])
+    return site.edit("drivable_area", description, strip.shape, world, prior)
 
 
 def _repainted(site: Site, before: Callable[[MapElement], MapElement]) -> Iterator[ElementEdit]:

@@ -26,7 +26,7 @@ class ElementEdit(MapEdit):
     """An edit of an ElementMap.
 
     Attributes:
-        world_elements, prior_elements: the elements that differ, whole, on each side.
+        world_elements, prior_elements: the elements that differ, whole, on each side; several edits of one area have the same.
 
     Raises:
         ValueError: an unknown kind, or nothing differs.

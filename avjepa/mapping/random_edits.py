@@ -11,6 +11,7 @@ import shapely
 from shapely.geometry import Point
 from shapely.geometry.base import BaseGeometry
 
+from avjepa.conventions import ATOMIC_CHANGES
 from avjepa.errors import DataError
 from avjepa.geometry.map_edit import Place
 from avjepa.mapping.edit_steps import STEPS, Site
@@ -30,30 +31,38 @@ class EditedMap:
     places: tuple[Place, ...]
 
 
-def edit_map(world: ElementMap, count: int, rng: np.random.Generator, region: BaseGeometry) -> EditedMap:
+def edit_map(
+    world: ElementMap,
+    count: int,
+    rng: np.random.Generator,
+    region: BaseGeometry,
+    kinds: Sequence[str] = ATOMIC_CHANGES,
+) -> EditedMap:
     """Draw edits inside a region. Kinds not used yet come first, then the steps used least; what fits nowhere is left out.
 
-    No two edits touch one element or come nearer than 8 m; the prior equals the world everywhere else, and
-    ``apply_edits(prior, edits)`` is the world.
+    No two edits come nearer than 8 m or touch one element, but for strips along the edge of one drivable area, which may be all of
+    the road: these share its two sides. The prior equals the world everywhere else, and ``apply_edits(prior, edits)`` is the world.
 
     Args:
         world: the map as it is.
         count: edits to make.
         rng: the only source of chance.
         region: where, in metres of the map.
+        kinds: of ATOMIC_CHANGES; no others are made.
 
     Raises:
         DataError: there is no room for so many.
     """
     edits: list[ElementEdit] = []
-    kinds: Counter[str] = Counter()
+    wanted = [step for step, kind in STEPS.items() if kind in kinds]
+    made: Counter[str] = Counter()
     steps: Counter[str] = Counter()
-    free, touched = region, set()
+    free, touched, stripped = region, set(), world
     while len(edits) < count:
         shapely.prepare(free)
-        shuffled = [list(STEPS)[i] for i in rng.permutation(len(STEPS))]
-        for step in sorted(shuffled, key=lambda step: (kinds[STEPS[step]] > 0, steps[step.__name__])):
-            site = Site(world, free, f"{world.frame.name}-edit{len(edits)}", STEPS[step], step.__name__, rng)
+        shuffled = [wanted[i] for i in rng.permutation(len(wanted))]
+        for step in sorted(shuffled, key=lambda step: (made[STEPS[step]] > 0, steps[step.__name__])):
+            site = Site(stripped, free, f"{world.frame.name}-edit{len(edits)}", STEPS[step], step.__name__, rng)
             found = next(
                 (edit for edit in step(site) if edit.geometry.within(free) and not _touches(edit, touched)), None
             )
@@ -64,12 +73,15 @@ def edit_map(world: ElementMap, count: int, rng: np.random.Generator, region: Ba
                 f"{world.frame.name}: room for {len(edits)} edits alone, not {count}; ask for fewer or a larger region"
             )
         edits.append(found)
-        kinds[found.kind] += 1
+        made[found.kind] += 1
         steps[found.step] += 1
-        touched |= {*found.world_tokens, *found.prior_tokens}
+        if _is_strip(found):
+            stripped = stripped.exchanged(found.world_tokens, found.prior_elements)
+        else:
+            touched |= {*found.world_tokens, *found.prior_tokens}
         free = free.difference(found.geometry.buffer(APART_M))
     places = _places(world.frame.name, region)
-    edits = [replace(edit, place=_nearest(places, edit).name) for edit in edits]
+    edits = [_whole(replace(edit, place=_nearest(places, edit).name), world, stripped) for edit in edits]
     return EditedMap(revert_edits(world, edits), tuple(edits), tuple(places))
 
 
@@ -80,6 +92,18 @@ def around(xy_m: np.ndarray, distance_m: float) -> BaseGeometry:
 
 def _touches(edit: ElementEdit, touched: set[str]) -> bool:
     return not touched.isdisjoint((*edit.world_tokens, *edit.prior_tokens))
+
+
+def _is_strip(edit: ElementEdit) -> bool:
+    return edit.layer == "drivable_area" and edit.world_tokens == edit.prior_tokens
+
+
+def _whole(edit: ElementEdit, world: ElementMap, stripped: ElementMap) -> ElementEdit:
+    """The edit; of a strip with the whole area on both sides, other strips too."""
+    if not _is_strip(edit):
+        return edit
+    sides = (tuple(side.elements[token] for token in edit.world_tokens) for side in (world, stripped))
+    return replace(edit, **dict(zip(("world_elements", "prior_elements"), sides, strict=True)))
 
 
 def _places(city: str, region: BaseGeometry) -> list[Place]:

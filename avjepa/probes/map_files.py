@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,7 @@ def load_map(root: str | Path, city: str) -> VectorMap | DrivableMask:
     expansion = _inside(root, f"maps/expansion/{city}.json")
     if expansion.is_file():
         return read_vector_map(expansion)
-    mask = _mask_file(root, city)
+    mask = mask_file(root, city)
     if mask is None or not mask.is_file():
         wanted = expansion if mask is None else f"{expansion} nor {mask}"
         raise DataError(
@@ -82,18 +84,29 @@ def read_drivable_mask(path: Path) -> DrivableMask:
     Raises:
         DataError: missing, truncated, or no such picture.
     """
+    with opened_mask(path) as image:
+        strips = [
+            np.packbits(
+                np.asarray(image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))) == 255, axis=1
+            )
+            for top in range(0, image.height, STRIP_ROWS)
+        ]
+        return DrivableMask(np.concatenate(strips), image.width)
+
+
+@contextmanager
+def opened_mask(path: Path) -> Iterator[PngImageFile]:
+    """An official mask as a picture of one byte a pixel; it takes that much memory from the first look at a pixel on.
+
+    Raises:
+        DataError: missing, truncated, or no such picture.
+    """
     try:
         # Image.open refuses pictures as large as a city, unless something has lifted its limit for the whole process.
         with path.open("rb") as file, PngImageFile(file) as image:
             if image.mode != "L" or image.width * image.height > MAX_MASK_PIXELS:
                 raise DataError(f"{path}: {image.mode} {image.width} x {image.height} px; want an 8-bit grey map mask")
-            strips = [
-                np.packbits(
-                    np.asarray(image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))) == 255, axis=1
-                )
-                for top in range(0, image.height, STRIP_ROWS)
-            ]
-            return DrivableMask(np.concatenate(strips), image.width)
+            yield image
     except (UnidentifiedImageError, SyntaxError, ValueError, OSError) as error:
         raise DataError(f"{path}: not a readable map mask ({error}); copy it from the data set again") from error
 
@@ -103,19 +116,42 @@ def _areas(expansion: MapExpansion, layer: str) -> list[Polygon]:
     return [shape for token in tokens if (shape := expansion.polygon(token)) is not None]
 
 
-def _mask_file(root: Path, city: str) -> Path | None:
-    """The mask that the table ``map`` gives to the city's logs; None when it names none."""
+def mask_file(root: Path, city: str) -> Path | None:
+    """The mask that the table ``map`` gives to the city's logs; None when it names none.
+
+    Raises:
+        DataError: the tables are damaged, or name a file outside the root.
+    """
+    names = (name for name, cities in _masks(root) if city in cities)
+    name = next(names, None)
+    return None if name is None else _inside(root, name)
+
+
+def mask_city(path: Path) -> str | None:
+    """The city of the mask ``ROOT/maps/<name>.png``, by the tables of its root; None when they do not name it.
+
+    Raises:
+        DataError: the tables are damaged, or give the mask to several cities.
+    """
+    root = path.parent.parent
+    cities = {city for name, cities in _masks(root) if root / name == path for city in cities}
+    if len(cities) > 1:
+        raise DataError(f"{path}: the tables of {root} give it to {', '.join(sorted(cities))}; copy the tables again")
+    return next(iter(cities), None)
+
+
+def _masks(root: Path) -> Iterator[tuple[str, set[str]]]:
+    """File names of the masks in the tables of a root, each with the cities of its logs."""
     for tables in sorted(root.glob("v1.0-*")):
         if not (tables / "map.json").is_file():
             continue
         try:
-            logs = {log["token"] for log in _table(tables / "log.json") if log["location"] == city}
+            city_of_log = {log["token"]: log["location"] for log in _table(tables / "log.json")}
             for record in _table(tables / "map.json"):
-                if not logs.isdisjoint(record["log_tokens"]):
-                    return _inside(root, record["filename"])
+                tokens = set(record["log_tokens"]) & city_of_log.keys()
+                yield record["filename"], {city_of_log[token] for token in tokens}
         except (KeyError, TypeError) as error:
             raise DataError(f"{tables}: log.json or map.json is damaged ({error}); copy the tables again") from error
-    return None
 
 
 def _table(path: Path) -> list[dict]:

@@ -1,12 +1,14 @@
 import json
+import re
 
 import numpy as np
 import pytest
 import shapely
 from shapely.geometry import LineString, Polygon, box
 
+from avjepa.cli import run_tool
 from avjepa.conventions import ATOMIC_CHANGES
-from avjepa.errors import DataError
+from avjepa.errors import ConfigError, DataError
 from avjepa.mapping.edit_steps import STEPS
 from avjepa.mapping.frames import FRAMES
 from avjepa.mapping.geojson_maps import write_geojson_map
@@ -141,6 +143,48 @@ def test_the_tool_writes_maps_that_differ_by_the_truth(tmp_path, capsys):
     assert world == street_map()
     assert apply_edits(prior, read_truth(tmp_path / "one" / names[2])[1]) == world
     assert "4 edits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--edits", "0"], "--edits 0: want at least 1"),
+        (["--edits", "-3"], "--edits -3"),
+        (["--kinds", "insertion", "explosion"], "--kinds explosion: want some of insertion"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--within", "nan"], "--within nan"),
+        (["--within", "-1"], "--within -1"),
+        (["--map", "gone.geojson"], "gone.geojson: no such file"),
+        (["--map", "."], r"--map \.: no such file"),
+        (["--out", "taken"], "--out taken: is a file"),
+        (["--scenes", "scene-0001"], "--data"),
+        (["--scenes", "scene-0001", "--data", "nowhere"], "nowhere"),
+        (["--city", "atlantis"], "atlantis"),
+        (["--origin", "1", "2"], "--city"),
+        (["--origin", "nan", "2", "--city", "x"], "--origin"),
+        (["--kinds", "connectivity", "--edits", "99"], "room for"),
+    ],
+)
+def test_wrong_arguments_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    write_geojson_map(tmp_path / "map.geojson", street_map())
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(SystemExit) as error:
+        run_tool(lambda: tool.main(["--map", "map.geojson", "--out", "out", *arguments]))
+    assert error.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_map_or_a_drive_is_wanted(tmp_path):
+    with pytest.raises(ConfigError, match="--map: name a map, or drives"):
+        tool.main(["--out", str(tmp_path)])
+
+
+def test_kinds_alone_are_made(tmp_path):
+    edits = edit_map(street_map(), 3, np.random.default_rng(0), REGION, ["markings", "insertion"]).edits
+    assert {edit.kind for edit in edits} == {"markings", "insertion"}
 
 
 @pytest.mark.real_data
