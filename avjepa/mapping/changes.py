@@ -269,10 +269,15 @@ class ChangeReport:
 def change_id_of(layer: str, atomic_change: str, element_id: str | None, geometry: BaseGeometry) -> str:
     """A name for a change that stays the same when the same data are looked at again.
 
-    From the element; of an insertion, which has none, from the metre of the map on which its middle falls.
+    From the element, where there is one, and the metre of the map on which the middle falls: of one element, several pieces may
+    change.
+
+    Args:
+        layer, atomic_change, element_id: as :class:`MapChange` has them.
+        geometry: the piece of the prior that changed; of an insertion the new shape. Metres of the map.
     """
     middle = shapely.centroid(geometry)
-    where = element_id if element_id is not None else f"{math.floor(middle.x)},{math.floor(middle.y)}"
+    where = f"{element_id or ''}\n{math.floor(middle.x)},{math.floor(middle.y)}"
     digest = hashlib.sha256(f"{layer}\n{atomic_change}\n{where}".encode()).hexdigest()
     return f"{atomic_change}-{layer}-{digest[:10]}"
 

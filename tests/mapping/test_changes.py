@@ -112,6 +112,10 @@ def test_a_report_takes_each_id_once_and_reviews_by_id():
 def test_ids_of_changes():
     kinds = [("ped_crossing", "deletion", "x"), ("ped_crossing", "deletion", "y"), ("ped_crossing", "geometry", "x")]
     assert len({change_id_of(*kind, HOLED) for kind in kinds}) == 3
-    assert change_id_of(*kinds[0], HOLED) == change_id_of(*kinds[0], SQUARE)  # the element names it
+    moved = [("road_divider", "geometry", "line", LineString([(x, 0.5), (x + 16, 0.5)])) for x in (0.0, 40.0)]
+    assert change_id_of(*moved[0]) != change_id_of(*moved[1])  # two pieces of one divider
+    assert change_id_of(*moved[0]) == change_id_of(*moved[0][:3], LineString([(0.1, 0.5), (16.2, 0.6)]))
+    report = make_report([change(change_id_of(*piece)) for piece in moved])
+    assert [item.change_id for item in report.changes] == [change_id_of(*piece) for piece in moved]
     new = [change_id_of("stop_line", "insertion", None, Point(x, 5.5)) for x in (3.2, 3.3, 4.1)]
     assert new[0] == new[1] != new[2]
