@@ -1,4 +1,4 @@
-"""How good reports of map changes are, as Markdown tables: rows are methods, or numbers of drives; several reports of a row are seeds."""
+"""How good reports of map changes are, as Markdown tables: rows are methods or numbers of drives, several reports of one are seeds."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def reach_table(rows: Evaluations) -> str:
 
 
 def frames_table(rows: Evaluations) -> str:
-    """mAcc and average precision."""
+    """Accuracies and average precision."""
     return markdown_table(
         {name: _columns([_frame_figures(one) for one in seeds]) for name, seeds in rows.items()}, FRAMES, digits=3
     )

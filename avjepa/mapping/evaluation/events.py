@@ -36,12 +36,12 @@ class EventScore:
 
     @property
     def precision(self) -> float:
-        """found / (found + wrong); nan without events."""
+        """Share found / (found + wrong); nan without events."""
         return ratio(self.found, self.found + self.wrong)
 
     @property
     def recall(self) -> float:
-        """found / (found + missed); nan without edits in reach."""
+        """Share found / (found + missed); nan without edits in reach."""
         return ratio(self.found, self.found + self.missed)
 
     @property
@@ -51,7 +51,7 @@ class EventScore:
 
 
 def ratio(part: float, whole: float) -> float:
-    """part / whole; nan of nothing."""
+    """The quotient; nan where there is nothing to divide by."""
     return part / whole if whole else math.nan
 
 
