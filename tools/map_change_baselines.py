@@ -33,7 +33,7 @@ EXAMPLE = """example:
 
 OUT holds changes_local.json and frames.json, as tools/evaluate_map_changes.py reads them. Methods:
   draw    changes drawn at the base rate of every layer and kind; --seed draws others
-  look    elements whose size and neighbours look edited, by a logistic regression; no sensors
+  look    pieces of the map whose size and neighbours look edited, by a logistic regression; no sensors
   ground  flat LiDAR returns that contradict the map's drivable area
 draw and look are fitted on a map whose errors are known (--fit-...), best of another town.
 """

@@ -1,4 +1,4 @@
-"""How good reports of map changes are, as Markdown tables: rows are methods or numbers of drives, several reports of one are seeds."""
+"""How good reports of map changes are, as Markdown tables: rows are methods or numbers of drives, reports of one row are seeds."""
 
 from __future__ import annotations
 

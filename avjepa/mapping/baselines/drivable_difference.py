@@ -23,15 +23,15 @@ from avjepa.mapping.drive_paths import DrivePath
 from avjepa.mapping.vector_map import ElementMap, MapElement
 
 LAYER = "drivable_area"
-EDGE_M = 0.6  # of the prior's outline: cells there are cut by it
-THIN_CELLS = 2  # what an opening with a square of so many cells takes away is an edge, not an area
-CONFIRMED_M2, CANDIDATE_M2 = 6.0, 3.0
+EDGE_M = CELL_M  # of the prior's outline: cells there are cut by it
+GAP_CELLS = 2  # between parts of one area
+CONFIRMED_M2, CANDIDATE_M2 = 4.0, 2.0
 BESIDE_M = 1.5  # new road that near to the prior's is its edge that moved
 WHOLE = 0.8  # of an element gone: all of it is
 
 
 def drivable_changes(prior: ElementMap, raster: GroundRaster, paths: Sequence[DrivePath]) -> list[MapChange]:
-    """Areas where the returns contradict the prior, of 3 m2 or more (candidates) and of 6 m2 or more (confirmed).
+    """Areas where the returns contradict the prior, of 2 m2 or more (candidates) and of 4 m2 or more (confirmed).
 
     The confidence is the share of an area's returns that lie at the height that contradicts; it is not calibrated.
 
@@ -47,10 +47,10 @@ def drivable_changes(prior: ElementMap, raster: GroundRaster, paths: Sequence[Dr
     inside = _contains(mapped.buffer(-EDGE_M), x_m, y_m)
     changes = []
     for kind, contradicts, is_new in ((LOW, outside, True), (RAISED, inside, False)):
-        cells = ndimage.binary_opening(raster.is_ground(kind) & contradicts, np.ones((THIN_CELLS, THIN_CELLS)))
-        labels, count = ndimage.label(cells)
+        cells = raster.is_ground(kind) & contradicts
+        labels, count = ndimage.label(ndimage.binary_dilation(cells, iterations=GAP_CELLS))
         for number in range(1, count + 1):
-            change = _change(raster, labels == number, kind, is_new, elements, paths)
+            change = _change(raster, cells & (labels == number), kind, is_new, elements, paths)
             changes += [] if change is None else [change]
     return list({change.change_id: change for change in changes}.values())
 

@@ -54,5 +54,5 @@ def utc(time_us: int) -> datetime:
 def seen_part(shape: BaseGeometry, region: BaseGeometry) -> BaseGeometry | None:
     """The part of a shape in a region, an area of an area and a line of a line; None where there is none."""
     parts = shapely.get_parts(shapely.intersection(shape, region))
-    same = parts[shapely.get_dimensions(parts) == shapely.get_dimensions(shape)]
+    same = parts[(shapely.get_dimensions(parts) == shapely.get_dimensions(shape)) & ~shapely.is_empty(parts)]
     return shapely.union_all(same) if len(same) else None
