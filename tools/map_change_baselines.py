@@ -10,7 +10,7 @@ import numpy as np
 
 from avjepa.cli import run_tool
 from avjepa.errors import ConfigError, DataError
-from avjepa.mapping.baselines.drivable_difference import drivable_changes
+from avjepa.mapping.baselines.drivable_difference import drivable_changes, drivable_elements
 from avjepa.mapping.baselines.ground_raster import GroundRaster, accumulate_ground
 from avjepa.mapping.baselines.map_only import MapOnlyModel, drawn_changes, fit_map_only, likely_changes
 from avjepa.mapping.changes import ChangeReport, MapChange
@@ -84,10 +84,11 @@ def found_changes(
 ) -> list[MapChange]:
     """Changes by the method that was asked for."""
     if args.method == "ground":
+        elements = drivable_elements(prior)
         raster = GroundRaster.around(np.concatenate([path.xy_m for path in paths]))
         scenes = [int(np.flatnonzero(index.scene_name == path.scene)[0]) for path in paths]
         accumulate_ground(args.data, index, scenes, raster)
-        return drivable_changes(prior, raster, paths)
+        return drivable_changes(elements, raster, paths)
     model = fitted_model(args, index)
     if args.method == "draw":
         return drawn_changes(model, prior, paths, np.random.default_rng(args.seed))

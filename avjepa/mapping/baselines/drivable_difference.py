@@ -25,22 +25,37 @@ from avjepa.mapping.vector_map import ElementMap, MapElement
 LAYER = "drivable_area"
 EDGE_M = CELL_M  # of the prior's outline: cells there are cut by it
 GAP_CELLS = 2  # between parts of one area
-CONFIRMED_M2, CANDIDATE_M2 = 4.0, 2.0
+CONFIRMED_M2, CANDIDATE_M2 = 2.0, 1.0
 BESIDE_M = 1.5  # new road that near to the prior's is its edge that moved
 WHOLE = 0.8  # of an element gone: all of it is
 
 
-def drivable_changes(prior: ElementMap, raster: GroundRaster, paths: Sequence[DrivePath]) -> list[MapChange]:
-    """Areas where the returns contradict the prior, of 2 m2 or more (candidates) and of 4 m2 or more (confirmed).
-
-    The confidence is the share of an area's returns that lie at the height that contradicts; it is not calibrated.
+def drivable_elements(prior: ElementMap) -> list[MapElement]:
+    """The drivable area of a prior.
 
     Raises:
-        DataError: the prior has no drivable area.
+        DataError: it has none.
     """
     elements = prior.layer(LAYER)
     if not elements:
-        raise DataError(f"the map of {prior.frame.name} has no {LAYER}; this baseline has nothing to compare with")
+        raise DataError(
+            f"the map of {prior.frame.name} has no {LAYER}, with which LiDAR ground is compared; name another map"
+        )
+    return elements
+
+
+def drivable_changes(
+    elements: Sequence[MapElement], raster: GroundRaster, paths: Sequence[DrivePath]
+) -> list[MapChange]:
+    """Areas where the returns contradict the prior, of 1 m2 or more (candidates) and of 2 m2 or more (confirmed).
+
+    The confidence is the share of an area's returns that lie at the height that contradicts; it is not calibrated.
+
+    Args:
+        elements: the drivable area, see :func:`drivable_elements`.
+        raster: of the returns of all drives.
+        paths: of these drives.
+    """
     mapped = shapely.union_all([element.geometry for element in elements])
     x_m, y_m = np.moveaxis(raster.centres_m, -1, 0)
     outside = ~_contains(mapped.buffer(EDGE_M), x_m, y_m)
