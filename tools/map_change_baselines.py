@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     write_local_json(args.out / "changes_local.json", report)
     write_frame_predictions(args.out / "frames.json", predict_drives(changes, paths))
     confirmed = sum(change.status == "confirmed" for change in changes)
-    print(f"{args.out}: {len(changes)} changes ({confirmed} confirmed) on {len(paths)} drives")
+    print(f"{args.out}: {len(changes)} changes, {confirmed} of them confirmed; drives: {len(paths)}")
 
 
 def found_changes(

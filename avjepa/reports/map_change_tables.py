@@ -87,6 +87,8 @@ def calibration_table(rows: Evaluations) -> str:
 
 def reliability_table(rows: Evaluations) -> str:
     """For every bin of confidence: events, their mean confidence, the share of them that is right."""
+    if not any(one.judged for seeds in rows.values() for one in seeds):
+        return "No event."
     lines = ["| | confidence | events | mean confidence | right |", "|---|---|---|---|---|"]
     for name, seeds in rows.items():
         judged = [pair for one in seeds for pair in one.judged]
@@ -100,6 +102,8 @@ def reliability_table(rows: Evaluations) -> str:
 def recall_table(rows: Evaluations, by: str) -> str:
     """Confirmed edits of those in reach, counts over all seeds, by kind, layer or number of drives."""
     names = sorted({key for seeds in rows.values() for one in seeds for key in one.recall_by[by]})
+    if not names:
+        return "No edit is in reach."
     lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for name, seeds in rows.items():
         counts = [[one.recall_by[by].get(key, (0, 0)) for one in seeds] for key in names]

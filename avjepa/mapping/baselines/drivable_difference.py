@@ -111,14 +111,15 @@ def _change(
         new_geometry=shape if is_new else None,
         description=f"{shape.area:.0f} m2 of {'road that the map lacks' if is_new else 'raised ground where the map has road'}",
         evidence=sight.evidence,
-        confirmed_seen=utc(known_us[bar - 1]) if confirmed else None,
+        # Clipped: a sweep may see a place from a little nearer than the keyframe that it belongs to.
+        confirmed_seen=min(max(utc(known_us[bar - 1]), sight.first_seen), sight.last_seen) if confirmed else None,
     )
 
 
 def _atomic(shape: BaseGeometry, element: MapElement, is_new: bool) -> str:
     if is_new:
         return "geometry" if element.geometry.distance(shape) <= BESIDE_M else "insertion"
-    gone = element.geometry.intersection(shape).area > WHOLE * element.geometry.area
+    gone = element.geometry.intersection(shape).area > WHOLE * element.geometry.buffer(-EDGE_M).area
     return "deletion" if gone else "geometry"
 
 
