@@ -14,9 +14,11 @@ from shapely.geometry import Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from avjepa.conventions import ATOMIC_CHANGES
-from avjepa.geometry.geojson import to_geojson
+from avjepa.geometry.geojson import from_geojson, to_geojson
 
 GRID_M = 1e-3  # of coordinates in GeoJSON
+NAMES = ("token", "place", "kind", "layer", "step", "description")  # of an edit, in the order of its fields
+SHAPES = ("geometry", "world_geometry", "prior_geometry")
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,7 @@ def edit_feature(edit: MapEdit, world_tokens: Sequence[str], prior_tokens: Seque
     Its geometry is where to look; the foreign members ``world_geometry`` and ``prior_geometry`` are the two sides, null where one
     lacks the element.
     """
-    names = ("token", "place", "kind", "step", "layer", "description")
-    properties = {"feature": "edit", **{name: getattr(edit, name) for name in names}}
+    properties = {"feature": "edit", **{name: getattr(edit, name) for name in NAMES}}
     properties |= {"world_tokens": list(world_tokens), "prior_tokens": list(prior_tokens)}
     return {
         "type": "Feature",
@@ -83,6 +84,16 @@ def edit_feature(edit: MapEdit, world_tokens: Sequence[str], prior_tokens: Seque
         "world_geometry": to_geojson(edit.world_geometry, GRID_M),
         "prior_geometry": to_geojson(edit.prior_geometry, GRID_M),
     }
+
+
+def edit_fields(feature: dict[str, Any]) -> tuple[str | BaseGeometry | None, ...]:
+    """The fields of :class:`MapEdit`, in their order, of a feature that :func:`edit_feature` made.
+
+    Raises:
+        KeyError, TypeError, ValueError: a member is missing, or is no shape.
+    """
+    names = (feature["properties"][name] for name in NAMES)
+    return (*names, *(from_geojson(feature[name]) for name in SHAPES))
 
 
 def place_feature(place: Place, edits: Sequence[MapEdit]) -> dict[str, Any]:

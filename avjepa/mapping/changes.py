@@ -117,6 +117,8 @@ class MapChange:
         description: one line for people.
         evidence: the frames that say most.
         review: what a person said.
+        confirmed_seen: time of the frame with which the running confidence first passed the bar of ``confirmed``, UTC; None where
+            it never did, or where nobody kept a running one.
 
     Raises:
         ValueError: a field has a value that it cannot have, or two contradict each other: a deletion that has a new geometry, a
@@ -142,6 +144,7 @@ class MapChange:
     description: str = ""
     evidence: tuple[Evidence, ...] = ()
     review: Review = field(default_factory=Review)
+    confirmed_seen: datetime | None = None
 
     def __post_init__(self) -> None:
         _check(bool(self.change_id), "a change wants an id")
@@ -184,6 +187,10 @@ class MapChange:
             _check_utc(self.first_seen, name)
             _check_utc(self.last_seen, name)
             _check(self.first_seen <= self.last_seen, f"{name}: last seen before it was first seen")
+        if self.confirmed_seen is not None:
+            _check_utc(self.confirmed_seen, name)
+            within = seen and self.first_seen <= self.confirmed_seen <= self.last_seen
+            _check(within, f"{name}: confirmed at a time when nobody saw it")
         told = self.status != "unobservable"
         _check(
             not told or (seen and self.observed_fraction > 0), f"{name}: {self.status}, though nothing of it was seen"

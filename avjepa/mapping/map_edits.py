@@ -15,7 +15,7 @@ from typing import Any
 from avjepa.errors import DataError
 from avjepa.files import replacing
 from avjepa.geometry.geojson import from_geojson
-from avjepa.geometry.map_edit import MapEdit, Place, edit_feature, place_feature
+from avjepa.geometry.map_edit import MapEdit, Place, edit_feature, edit_fields, place_feature
 from avjepa.mapping.frames import MapFrame, frame_of_contract
 from avjepa.mapping.geojson_maps import element_feature, feature_element, load_collection
 from avjepa.mapping.vector_map import ElementMap, MapElement
@@ -104,10 +104,8 @@ def _edit_feature(edit: ElementEdit) -> dict[str, Any]:
 
 
 def _edit(feature: dict[str, Any]) -> ElementEdit:
-    names = ("token", "place", "kind", "layer", "step", "description")  # in the order of the fields
-    shapes = (from_geojson(feature[name]) for name in ("geometry", "world_geometry", "prior_geometry"))
     sides = (tuple(map(_element, feature[name])) for name in ("world_elements", "prior_elements"))
-    return ElementEdit(*(feature["properties"][name] for name in names), *shapes, *sides)
+    return ElementEdit(*edit_fields(feature), *sides)
 
 
 def _element(feature: dict[str, Any]) -> MapElement:

@@ -49,6 +49,7 @@ def every_kind():
             old_geometry=None,
             new_geometry=HOLED,
             position_sigma_m=0.2,
+            confirmed_seen=START,
         ),
         change(
             "c2",

@@ -40,6 +40,9 @@ def test_the_hand_made_report_holds_every_kind_and_status():
         ({"first_seen": END, "last_seen": START}, "before"),
         ({"first_seen": START.replace(tzinfo=None)}, "UTC"),
         ({"first_seen": START.astimezone(timezone(timedelta(hours=8)))}, "UTC"),
+        ({"confirmed_seen": END + timedelta(seconds=1)}, "nobody saw it"),
+        ({"confirmed_seen": START.replace(tzinfo=None)}, "UTC"),
+        ({"status": "unobservable", "confirmed_seen": START, **NO_SIGHT}, "nobody saw it"),
         (NO_SIGHT, "nothing of it was seen"),  # what nobody saw is never reported as deleted
         ({"observed_fraction": 0.0}, "nothing of it was seen"),
     ],

@@ -29,6 +29,7 @@ def change_fields(change: MapChange) -> dict[str, Any]:
         "n_frames": change.n_frames,
         "first_seen": utc_text(change.first_seen),
         "last_seen": utc_text(change.last_seen),
+        "confirmed_seen": utc_text(change.confirmed_seen),
         "observed_fraction": change.observed_fraction,
         "old_marking": change.old_marking,
         "new_marking": change.new_marking,
@@ -79,6 +80,7 @@ def change_of_fields(fields: dict[str, Any], old: BaseGeometry | None, new: Base
         description=fields["description"],
         evidence=tuple(Evidence(**seen | {"seen": utc_time(seen["seen"])}) for seen in fields["evidence"]),
         review=review_of_fields(fields["review"]),
+        confirmed_seen=utc_time(fields["confirmed_seen"]),
     )
 
 

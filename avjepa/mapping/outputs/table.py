@@ -28,10 +28,18 @@ COLUMNS = (
         "map_edit",
     ),
     *("old_marking", "new_marking", "longitude_deg", "latitude_deg", "hausdorff_m", "position_sigma_m"),
-    *("n_traversals", "n_frames", "first_seen", "last_seen", "observed_fraction"),
+    *("n_traversals", "n_frames", "first_seen", "last_seen", "confirmed_seen", "observed_fraction"),
     *("decision", "note", "reviewed", "old_wkt_m", "new_wkt_m", "evidence"),
 )
-MAY_BE_EMPTY = ("element_id", "hausdorff_m", "position_sigma_m", "first_seen", "last_seen", "reviewed")
+MAY_BE_EMPTY = (
+    "element_id",
+    "hausdorff_m",
+    "position_sigma_m",
+    "first_seen",
+    "last_seen",
+    "confirmed_seen",
+    "reviewed",
+)
 # A spreadsheet takes a cell that begins so for a formula, and a name from a map or a note could hold one.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 

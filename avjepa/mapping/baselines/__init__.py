@@ -1,0 +1,1 @@
+"""Reports of map changes made without a learned representation, for comparison."""

@@ -1,0 +1,1 @@
+"""How good a report of map changes is, against known changes."""

@@ -1,0 +1,64 @@
+"""Known changes to score against, and which of them the drives could see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from avjepa.errors import DataError
+from avjepa.geometry.map_edit import MapEdit, edit_fields
+from avjepa.mapping.drive_paths import DrivePath, seen_region, share_within
+from avjepa.mapping.frames import MapFrame, frame_of_contract
+from avjepa.mapping.geojson_maps import load_collection
+
+REACH_SHARE = 0.5  # of an edit within 20 m of an ego position: from there on a report is asked for it
+
+
+def read_edits(path: Path) -> tuple[MapFrame, list[MapEdit]]:
+    """Known changes: the mini city's ``maps/changes/<town>.geojson``, or the truth of ``tools/edit_map.py``.
+
+    A file without edits is truth too: of a map that is up to date.
+
+    Raises:
+        DataError: missing, or no such file.
+    """
+    collection = load_collection(path)
+    try:
+        frame = frame_of_contract(collection["frame"])
+        features = [feature for feature in collection["features"] if feature["properties"]["feature"] == "edit"]
+        return frame, [MapEdit(*edit_fields(feature)) for feature in features]
+    except KeyError as error:
+        raise DataError(
+            f"{path}: no member {error}; want the changes of a mini city or of tools/edit_map.py"
+        ) from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: damaged ({error}); make it again") from error
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Which edits count.
+
+    Attributes:
+        edits: all edits of the map.
+        in_reach: (edits,) whether at least half of the edit's geometry lies within 20 m of an ego position of any drive.
+        drives: (edits,) how many drives have it in reach, each by itself.
+    """
+
+    edits: tuple[MapEdit, ...]
+    in_reach: tuple[bool, ...]
+    drives: tuple[int, ...]
+
+    @property
+    def counted(self) -> list[int]:
+        """Numbers of the edits in reach."""
+        return [number for number, inside in enumerate(self.in_reach) if inside]
+
+
+def reach_of(edits: Sequence[MapEdit], paths: Sequence[DrivePath]) -> Reach:
+    """Which edits the drives could see; what they could not see is neither missed nor wrong."""
+    whole, each = seen_region(paths), [seen_region([path]) for path in paths]
+    drives = [sum(share_within(edit.geometry, region) >= REACH_SHARE for region in each) for edit in edits]
+    in_reach = [share_within(edit.geometry, whole) >= REACH_SHARE for edit in edits]
+    return Reach(tuple(edits), tuple(in_reach), tuple(drives))
