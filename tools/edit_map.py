@@ -54,7 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, metavar="ROOT", help="nuScenes root of the drives")
     parser.add_argument("--scenes", nargs="+", default=[], metavar="NAME", help="edit near these drives alone")
     parser.add_argument("--within", type=float, default=20.0, metavar="M", help="of a drive, in metres (default: 20)")
-    parser.add_argument("--edits", type=int, default=6, metavar="N", help="how many (default: 6)")
+    parser.add_argument("--edits", type=int, default=6, metavar="N", help="how many; 0 for a map that is up to date (default: 6)")
     parser.add_argument(
         "--kinds", nargs="+", default=ATOMIC_CHANGES, metavar="KIND", help=f"of {', '.join(ATOMIC_CHANGES)}"
     )
@@ -89,8 +89,8 @@ def check_args(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: a number out of range, an unknown kind, options that want others, or a place that cannot be used.
     """
-    if args.edits < 1:
-        raise ConfigError(f"--edits {args.edits}: want at least 1")
+    if args.edits < 0:
+        raise ConfigError(f"--edits {args.edits}: want 0 (an up-to-date map) or more")
     if args.seed < 0:
         raise ConfigError(f"--seed {args.seed}: want 0 or more")
     if not 0 < args.within <= MOST_M:

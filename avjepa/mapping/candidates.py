@@ -143,7 +143,11 @@ def _area_candidate(
 
 
 def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap) -> Iterator[Candidate]:
-    """Crosswalks that the map lacks. Without drivable areas in the map there is nowhere to look."""
+    """Crosswalks that the map lacks. Without drivable areas there is nowhere to look, and a map without any crosswalk is one that
+    was made without them, not one that is out of date.
+    """
+    if not prior.layer("ped_crossing"):
+        return
     road = shapely.union_all([element.geometry for element in prior.layer("drivable_area")]).buffer(-KERB_MARGIN_M)
     if road.is_empty:
         return

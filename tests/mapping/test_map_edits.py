@@ -148,7 +148,7 @@ def test_the_tool_writes_maps_that_differ_by_the_truth(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--edits", "0"], "--edits 0: want at least 1"),
+        (["--edits", "-1"], "--edits -1: want 0"),
         (["--edits", "-3"], "--edits -3"),
         (["--kinds", "insertion", "explosion"], "--kinds explosion: want some of insertion"),
         (["--seed", "-1"], "--seed -1"),
