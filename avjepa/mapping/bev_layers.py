@@ -1,7 +1,7 @@
 """BEV layers of a static map: what each turn adds to the cells, and the layers that the sums give.
 
 Occupancy as OctoMap (Hornung et al., Autonomous Robots 2013): log-odds of a turn that saw something standing in the cell, or
-nothing; summed, and clamped where they are read, so that the order of turns does not matter. A mean is weighted by its observations.
+nothing; summed, and clamped where they are read, so that the order of turns does not matter. Means weigh every return alike.
 """
 
 from __future__ import annotations
