@@ -45,7 +45,7 @@ def test_good_poses_stay_as_they_are():
 
 def test_a_street_is_not_moved_along_its_walls():
     """Both walls run along x: y and yaw are found, and x is left to the recorded poses."""
-    found = align(town(1, across=False) + [0.4, 0.3], town(0, across=False))
+    found = align(town(1, across=False) + np.array([0.4, 0.3]), town(0, across=False))
     assert found.applied
     assert found.dy_m == pytest.approx(-0.3, abs=0.03)
     assert abs(found.dx_m) < 0.05
@@ -57,7 +57,7 @@ def test_too_large_or_without_overlap():
     found = align(carried(town(1), off), town(0))
     assert not found.applied
     assert found.reason == "the correction is larger than poses are off"
-    assert align(town(1) + [500.0, 0], town(0)).reason == "too little overlap"
+    assert align(town(1) + np.array([500.0, 0]), town(0)).reason == "too little overlap"
     assert align(town(1), np.zeros((0, 2))).reason == "no overlap"
     assert align(np.zeros((0, 2)), town(0)).record()["before_m"] is None
 
