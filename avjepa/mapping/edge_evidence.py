@@ -1,6 +1,7 @@
 """Does the kerb lie where the prior map's drivable area ends? LiDAR returns of the ground step up there.
 
-Judged on strips along the outline, the road to the left. Where no step is seen nothing is said: there are edges without kerbs.
+Judged on strips along the outline, the road to the left. Where no step is seen nothing is said: there are edges without kerbs. Nor is
+anything said where a painted line runs along the outline: hatched areas end the road before the kerb does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from shapely.geometry import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from avjepa.geometry.bands import band, line_poses
+from avjepa.mapping.line_evidence import read_line
 from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, Mosaic, Strip
 
 HALF_WIDTH_M = 5.0  # of the strip
@@ -93,6 +95,7 @@ def judge_edge(strip: Strip) -> list[EdgeRun]:
     size = max(3, round(3.0 / ALONG_M))
     mean = uniform_filter1d(np.nan_to_num(left_m), size, mode="nearest")
     moved = (np.abs(left_m) > HERE_M) & (np.abs(left_m - mean) < 0.7)  # nan is not
+    moved &= read_line(strip).here < 1
     return [run for run in _runs(moved, left_m, highest_m, strip) if run.length_m >= LEAST_RUN_M]
 
 

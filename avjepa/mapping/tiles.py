@@ -124,19 +124,20 @@ class TileSums:
         if not len(cells):
             return
         side = self.grid.tile_cells
-        tiles, tile_index = np.unique(self.grid.tile_of(cells), axis=0, return_inverse=True)
-        inside = cells - tiles[tile_index.reshape(-1)] * side
+        tile_xy = self.grid.tile_of(cells)
+        lowest, across = tile_xy.min(0), int(np.ptp(tile_xy[:, 0])) + 1
         # Tile by tile, and row by row in each: one number that sorts so.
-        keys = tile_index.reshape(-1) * side**2 + inside[:, 1] * side + inside[:, 0]
-        keys, cell_index = np.unique(keys, return_inverse=True)
+        number = (tile_xy[:, 1] - lowest[1]) * across + tile_xy[:, 0] - lowest[0]
+        inside = cells - tile_xy * side
+        keys, cell_index = np.unique((number * side + inside[:, 1]) * side + inside[:, 0], return_inverse=True)
         # Summed over this call in float64, in one go per channel: (C, cells)
         totals = {
             name: np.stack([np.bincount(cell_index.reshape(-1), channel, len(keys)) for channel in array.T])
             for name, array in values.items()
         }
-        ends = np.searchsorted(keys, np.arange(1, len(tiles) + 1) * side**2)
-        for tile, start, end in zip(tiles, np.concatenate([[0], ends[:-1]]), ends, strict=True):
-            layers = self._touch((int(tile[0]), int(tile[1])))
+        numbers, starts = np.unique(keys // side**2, return_index=True)
+        for number, start, end in zip(numbers, starts, [*starts[1:], len(keys)], strict=True):
+            layers = self._touch((int(number % across + lowest[0]), int(number // across + lowest[1])))
             rows, columns = np.divmod(keys[start:end] % side**2, side)
             for name, total in totals.items():
                 layers[name][:, rows, columns] += total[:, start:end].astype(np.float32)

@@ -33,22 +33,46 @@ class DufomapSettings:
     threads: int = 1
 
 
+class DufomapSpace:
+    """Which space was surely empty once; it grows with the area, not with the scans.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+
+    def __init__(self, settings: DufomapSettings) -> None:
+        os.environ.setdefault("GLOG_minloglevel", "1")  # it prints its settings at every start; read when it is loaded
+        try:
+            from dufomap import dufomap
+        except ImportError as error:
+            raise ConfigError("the baseline dufomap needs its package: pip install dufomap") from error
+        self._method = dufomap(
+            settings.voxel_m, settings.hit_margin_m, settings.unknown_margin_voxels, settings.threads
+        )
+        self._propagated = False
+
+    def observe(self, scan: Scan) -> None:
+        """Integrate a scan."""
+        self._method.run(scan.xyz_map, _pose(scan), cloud_transform=False)
+
+    def dynamic(self, scan: Scan) -> np.ndarray:
+        """(P,) bool, after all scans were observed: the points that lie in such space."""
+        if not self._propagated:
+            self._method.oncePropagateCluster(if_propagate=True, if_cluster=False)
+            self._propagated = True
+        return self._method.segment(scan.xyz_map, _pose(scan), cloud_transform=False).astype(bool)
+
+
 def dufomap_dynamic(scans: Sequence[Scan], settings: DufomapSettings) -> list[np.ndarray]:
     """What DUFOMap calls dynamic, (P,) bool of each scan, after it has seen all of them.
 
     Raises:
         ConfigError: the package is not installed.
     """
-    os.environ.setdefault("GLOG_minloglevel", "1")  # it prints its settings at every start; read when it is loaded
-    try:
-        from dufomap import dufomap
-    except ImportError as error:
-        raise ConfigError("the baseline dufomap needs its package: pip install dufomap") from error
-    method = dufomap(settings.voxel_m, settings.hit_margin_m, settings.unknown_margin_voxels, settings.threads)
+    space = DufomapSpace(settings)
     for scan in scans:
-        method.run(scan.xyz_map, _pose(scan), cloud_transform=False)
-    method.oncePropagateCluster(if_propagate=True, if_cluster=False)
-    return [method.segment(scan.xyz_map, _pose(scan), cloud_transform=False).astype(bool) for scan in scans]
+        space.observe(scan)
+    return [space.dynamic(scan) for scan in scans]
 
 
 def _pose(scan: Scan) -> list[float]:

@@ -11,14 +11,13 @@ Points of the PCD files are in the ego frame of the drive's first keyframe.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from avjepa.errors import ConfigError
-from avjepa.files import replacing, write_json
+from avjepa.files import replacing, replacing_folder, write_json
 from avjepa.geometry.rigid import invert, transform_points
 from avjepa.probes.moving_scans import drive_scans
 from avjepa.probes.pcd_files import PCDCloud, write_benchmark, write_pcd
@@ -75,11 +74,8 @@ def write_filtered_drive(
         ConfigError: the folder holds something.
     """
     check_empty(folder)
-    folder = folder.resolve()  # "." has no name
     turns = [turn for turn in drive.turns if turn.keyframe in moving]
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with replacing_folder(folder) as partial:
         answers = [(turn.scan, moving[turn.keyframe]) for turn in turns]
         num_returns = write_benchmark(partial, answers)
         for number, turn in enumerate(turns):
@@ -88,9 +84,6 @@ def write_filtered_drive(
         write_pcd(partial / CLEANED, PCDCloud(static, None, np.eye(4)))
         scans = [{"keyframe": str(tokens[turn.keyframe]), "lidar_file": turn.lidar_file} for turn in turns]
         write_json(partial / SCANS, {"global_T_map": drive.global_T_map.tolist(), "scans": scans})
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return num_returns, num_returns - len(static)
 
 

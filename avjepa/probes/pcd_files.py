@@ -14,6 +14,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from pyquaternion import Quaternion
@@ -58,16 +59,37 @@ def write_pcd(path: Path, cloud: PCDCloud, binary: bool = True) -> None:
     Raises:
         ValueError: wrong shapes, or a value that is not finite.
     """
-    num_points = len(cloud.xyz_world)
-    columns = [cloud.xyz_world] if cloud.intensity is None else [cloud.xyz_world, cloud.intensity.reshape(-1, 1)]
-    table = np.concatenate(columns, 1).astype("<f4")
-    if cloud.xyz_world.shape != (num_points, 3) or not np.isfinite(table).all():
-        raise ValueError(
-            f"{path}: want finite (P, 3), got {cloud.xyz_world.shape}, {(~np.isfinite(table)).sum()} not finite"
-        )
-    fields = WANTED[: table.shape[1]]
-    rotation = Quaternion(matrix=cloud.world_T_sensor[:3, :3], atol=1e-6)
-    viewpoint = [*cloud.world_T_sensor[:3, 3], *rotation.elements]
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(_header(len(cloud.xyz_world), cloud.intensity is not None, cloud.world_T_sensor, binary))
+        _write_points(path, file, cloud, binary)
+
+
+def write_pcd_parts(path: Path, num_points: int, parts: Iterable[PCDCloud], world_T_sensor: np.ndarray) -> None:
+    """Write a binary file with intensity that is never in memory as a whole.
+
+    Args:
+        path: of the file.
+        num_points: of all parts together.
+        parts: clouds with intensity, one after another; their own sensor poses are not used.
+        world_T_sensor: (4, 4), VIEWPOINT.
+
+    Raises:
+        ValueError: wrong shapes, a value that is not finite, or another number of points than was said.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(_header(num_points, True, world_T_sensor, binary=True))
+        written = 0
+        for cloud in parts:
+            _write_points(path, file, cloud, binary=True)
+            written += len(cloud.xyz_world)
+        if written != num_points:
+            raise ValueError(f"{path}: {written} points, {num_points} were said")
+
+
+def _header(num_points: int, has_intensity: bool, world_T_sensor: np.ndarray, binary: bool) -> bytes:
+    fields = WANTED if has_intensity else WANTED[:3]
+    rotation = Quaternion(matrix=world_T_sensor[:3, :3], atol=1e-6)
+    viewpoint = [*world_T_sensor[:3, 3], *rotation.elements]
     header = [
         "# .PCD v0.7 - Point Cloud Data file format",
         "VERSION 0.7",
@@ -81,12 +103,20 @@ def write_pcd(path: Path, cloud: PCDCloud, binary: bool = True) -> None:
         f"POINTS {num_points}",
         f"DATA {'binary' if binary else 'ascii'}",
     ]
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(("\n".join(header) + "\n").encode())
-        if binary:
-            file.write(table.tobytes())
-        else:
-            np.savetxt(file, table, fmt="%.9g")  # nine digits tell any two float32 apart
+    return ("\n".join(header) + "\n").encode()
+
+
+def _write_points(path: Path, file: BinaryIO, cloud: PCDCloud, binary: bool) -> None:
+    columns = [cloud.xyz_world] if cloud.intensity is None else [cloud.xyz_world, cloud.intensity.reshape(-1, 1)]
+    table = np.concatenate(columns, 1).astype("<f4")
+    if cloud.xyz_world.shape != (len(table), 3) or not np.isfinite(table).all():
+        raise ValueError(
+            f"{path}: want finite (P, 3), got {cloud.xyz_world.shape}, {(~np.isfinite(table)).sum()} not finite"
+        )
+    if binary:
+        file.write(table.tobytes())
+    else:
+        np.savetxt(file, table, fmt="%.9g")  # nine digits tell any two float32 apart
 
 
 def read_pcd(path: Path) -> PCDCloud:

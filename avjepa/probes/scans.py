@@ -56,6 +56,7 @@ class DriveScan:
         keyframe: number of the keyframe in the index; -1 for a sweep between keyframes.
         file_row: (P,) which point of the file each point of the scan is, to look up labels.
         num_file_points: points of the file.
+        intensity: (P,) float32 in [0, 1].
     """
 
     scan: Scan
@@ -63,6 +64,18 @@ class DriveScan:
     keyframe: int
     file_row: np.ndarray
     num_file_points: int
+    intensity: np.ndarray
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A LiDAR turn of a drive that is yet to be read; ``keyframe`` and ``lidar_file`` are those of :class:`DriveScan`."""
+
+    time_s: float
+    lidar_file: str
+    keyframe: int
+    global_T_ego: np.ndarray
+    ego_T_lidar: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -98,14 +111,12 @@ def read_drive(
         DataError: no file of the scene can be read.
     """
     root = Path(root).expanduser()
-    keyframes = np.flatnonzero((index.scene == scene) & index.usable() & (index.lidar_file != ""))
-    if not len(keyframes):
-        raise DataError(f"{root}: scene {index.scene_name[scene]} has no LiDAR keyframe with a pose")
-    global_T_map = index.global_T_ego[keyframes[0]]
+    turns = turns_of_scene(root, index, scene, sweeps)
+    global_T_map = next(turn.global_T_ego for turn in turns if turn.keyframe >= 0)
     scans, unreadable = [], []
-    for turn in _turns(index, keyframes, sweeps):
+    for turn in turns:
         try:
-            scans.append(_read_turn(root, turn, invert(global_T_map), reach_m))
+            scans.append(read_turn(root, turn, invert(global_T_map), reach_m))
         except BadFileError as error:
             unreadable.append(error)
     if not scans:
@@ -115,29 +126,34 @@ def read_drive(
     return DriveScans(tuple(scans), global_T_map, len(unreadable))
 
 
-@dataclass(frozen=True)
-class _Turn:
-    time_s: float
-    lidar_file: str
-    keyframe: int
-    global_T_ego: np.ndarray
-    ego_T_lidar: np.ndarray
+def turns_of_scene(root: str | Path, index: NuScenesIndex, scene: int, sweeps: bool = True) -> list[Turn]:
+    """The turns of a scene in time order, every file once; a keyframe that is also named as a sweep is a keyframe.
 
+    Arguments as of :func:`read_drive`.
 
-def _turns(index: NuScenesIndex, keyframes: np.ndarray, sweeps: bool) -> list[_Turn]:
-    """Every LiDAR file once, in time order; a keyframe that is also named as a sweep of a later one is a keyframe."""
-    turns: dict[str, _Turn] = {}
+    Raises:
+        DataError: the scene has no LiDAR keyframe with a pose.
+    """
+    keyframes = np.flatnonzero((index.scene == scene) & index.usable() & (index.lidar_file != ""))
+    if not len(keyframes):
+        raise DataError(f"{root}: scene {index.scene_name[scene]} has no LiDAR keyframe with a pose")
+    turns: dict[str, Turn] = {}
     for n in keyframes:
         time_s, global_T_ego, file = index.timestamp_us[n] * 1e-6, index.global_T_ego[n], str(index.lidar_file[n])
-        turns[file] = _Turn(time_s, file, int(n), global_T_ego, index.ego_T_lidar[n])
+        turns[file] = Turn(time_s, file, int(n), global_T_ego, index.ego_T_lidar[n])
         for i in np.flatnonzero(index.sweep_file[n] != "") if sweeps else ():
             file, sweep_s = str(index.sweep_file[n, i]), time_s - index.sweep_age_s[n, i]
             global_T_sweep_ego = global_T_ego @ index.ego_T_sweep_ego[n, i]
-            turns.setdefault(file, _Turn(sweep_s, file, -1, global_T_sweep_ego, index.sweep_ego_T_lidar[n, i]))
+            turns.setdefault(file, Turn(sweep_s, file, -1, global_T_sweep_ego, index.sweep_ego_T_lidar[n, i]))
     return sorted(turns.values(), key=lambda turn: turn.time_s)
 
 
-def _read_turn(root: Path, turn: _Turn, map_T_global: np.ndarray, reach_m: float) -> DriveScan:
+def read_turn(root: Path, turn: Turn, map_T_global: np.ndarray, reach_m: float = REACH_M) -> DriveScan:
+    """Read one turn into a map frame; arguments as of :func:`read_drive`.
+
+    Raises:
+        BadFileError: its file is missing, damaged, or holds points that are not finite.
+    """
     points, num_not_finite = read_lidar(root / turn.lidar_file)
     if num_not_finite:  # the rows would no longer be those of the labels
         raise BadFileError(f"{root / turn.lidar_file}: {num_not_finite} points are not finite; copy it again")
@@ -146,4 +162,4 @@ def _read_turn(root: Path, turn: _Turn, map_T_global: np.ndarray, reach_m: float
     kept = np.flatnonzero((np.linalg.norm(xyz_lidar, axis=1) < reach_m) & ~on_ego_body(xyz_ego))
     map_T_ego = map_T_global @ turn.global_T_ego
     scan = Scan(transform_points(map_T_ego, xyz_ego[kept]).astype(np.float32), map_T_ego @ turn.ego_T_lidar)
-    return DriveScan(scan, turn.lidar_file, turn.keyframe, kept, len(points))
+    return DriveScan(scan, turn.lidar_file, turn.keyframe, kept, len(points), points[kept, 3])

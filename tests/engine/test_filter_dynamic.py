@@ -21,7 +21,7 @@ from avjepa.probes.scans import read_drive
 from avjepa.sensors.nuscenes_index import load_index
 from tests.probes.labelled_drive import KEYFRAMES, write_labelled_drive
 from tests.toy_drive import SCENES, token
-from tools import filter_dynamic
+from tools import build_static_map, filter_dynamic
 
 PRETRAIN = Path(__file__).with_name("toy_config.py")
 CONFIG = f"""
@@ -175,3 +175,18 @@ def test_mistakes_are_one_line_and_write_nothing(made, tmp_path, capsys):
         with pytest.raises(UserError, match=message):
             filter_dynamic.main(given)
     assert not out.exists()
+
+
+def test_a_static_map_takes_the_rows_answers(made, tmp_path):
+    """tools/build_static_map.py --row: the labels of tools/filter_dynamic.py, keyframe by keyframe."""
+    folder, study, rows = made
+    filter_dynamic.main(arguments(made, tmp_path / "filtered"))
+    row = [str(folder / "probe.py"), str(folder / "last.pth"), str(study.file_of(rows["JEPA"]))]
+    options = ["--data", str(folder / "toy"), "--scenes", SCENES[0], "--out", str(tmp_path / "map")]
+    build_static_map.main([*options, "--row", *row])
+    files = sorted((tmp_path / "filtered" / "labels").iterdir())
+    assert len(files) == KEYFRAMES
+    for file in files:
+        assert file.read_bytes() == (tmp_path / "map" / "labels" / file.name).read_bytes()
+    with pytest.raises(ConfigError, match="--sweeps"):
+        build_static_map.main([*options[:-1], str(tmp_path / "other"), "--row", *row, "--sweeps"])

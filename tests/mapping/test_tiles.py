@@ -97,13 +97,13 @@ def test_other_grids_and_layers_refuse_to_be_summed(tmp_path):
 
 
 def test_a_run_that_fails_leaves_no_whole_folder(tmp_path):
-    def run() -> None:
+    def broken_run():
         with TileSums(tmp_path, GRID, {"hits": 1}, open_tiles=1) as sums:
             for xy_m in [[0.0, 0], [9.0, 9], [0.0, 0], [np.nan, 0]]:
                 sums.add(np.array([xy_m]), {"hits": np.ones(1)})
 
     with pytest.raises(ValueError, match="finite"):
-        run()
+        broken_run()
     assert tiles_in(tmp_path)  # some were written already,
     with pytest.raises(BadFileError, match="never finished"):
         read_window([tmp_path], (0, 0, 1, 1))
