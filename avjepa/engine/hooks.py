@@ -36,12 +36,12 @@ def jepa_of(runner: Runner) -> BEVWorldModel:
 
 
 def remedies(jepa: BEVWorldModel) -> str:
-    """What the config of a method can do against its collapse."""
-    settings = ["lower optim_wrapper.optimizer.lr"]
+    """What the config of a method can do against its collapse; rivals have neither these weights nor a teacher."""
+    settings = ["in the config, lower optim_wrapper.optimizer.lr"]
     if isinstance(jepa, BEVJEPA):
-        settings.append("raise model.jepa.weights.variance")
+        settings.append("raise variance in model.jepa.weights")
         if jepa.sigreg is not None:
-            settings.append("raise model.jepa.weights.sigreg_times_n")
+            settings.append("raise sigreg_times_n in model.jepa.weights")
         if not isinstance(jepa.target, EMATarget):
             settings.append("take EMATarget as model.jepa.target")
     return ", or ".join(settings)

@@ -68,10 +68,9 @@ def test_settings_are_a_line_each():
     assert lines["model.jepa.encoder.channels"] == repr(cfg.model.jepa.encoder.channels)
     assert lines["model.jepa.type"] == "avjepa.jepa.model.BEVJEPA"
     assert lines["train_data.dataset.context_offsets"] == "(-2, -1, 0)"
-    plain = {key: value for key, value in settings.items() if isinstance(value, int | float | str | bool)}
-    assert len(plain) > 80
-    for key, value in plain.items():
-        assert lines[key] in (repr(value), value), key  # to_dict() gives an imported class by its name
+    numbers = {key: value for key, value in settings.items() if isinstance(value, int | float)}
+    assert len(numbers) > 40
+    assert {key: lines[key] for key in numbers} == {key: repr(value) for key, value in numbers.items()}
 
 
 def test_settings_tell_configs_apart():
@@ -81,7 +80,7 @@ def test_settings_tell_configs_apart():
     changes = {
         "train_cfg.max_iters": 5,
         "custom_hooks.2.interval": 7,
-        "model.jepa.weights.variance": 0.125,
+        "optim_wrapper.optimizer.lr": 0.125,
         "model.jepa.encoder.lidar.channels": (1, 2),
         "randomness.seed": 77,
         "monitor.num_clips": 3,

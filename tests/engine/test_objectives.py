@@ -113,8 +113,8 @@ def test_remedies_against_collapse_are_settings_of_the_config(toy):
     words = {}
     for name in ("no_grounding", "vicreg", "sigreg", "bev_contrast", "occupancy_mae"):
         words[name] = remedies(build(load_config(toy / "configs" / "objectives" / f"{name}.py").model.jepa))
-    learning_rate, variance = "lower optim_wrapper.optimizer.lr", "raise model.jepa.weights.variance"
-    teacher, sigreg = "take EMATarget as model.jepa.target", "raise model.jepa.weights.sigreg_times_n"
+    learning_rate, variance = "in the config, lower optim_wrapper.optimizer.lr", "raise variance in model.jepa.weights"
+    teacher, sigreg = "take EMATarget as model.jepa.target", "raise sigreg_times_n in model.jepa.weights"
     assert words["no_grounding"] == f"{learning_rate}, or {variance}"
     assert words["vicreg"] == f"{learning_rate}, or {variance}, or {teacher}"
     assert words["sigreg"] == f"{learning_rate}, or {variance}, or {sigreg}, or {teacher}"

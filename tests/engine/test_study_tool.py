@@ -24,108 +24,16 @@ from avjepa.engine.checkpoint import read_checkpoint
 from avjepa.engine.study_plan import read_plan
 from avjepa.engine.study_runs import first_change, in_words, runs_of
 from avjepa.probes.study import Study
-from tests.toy_drive import SCENES, write_toy_drive
+from tests.engine.study_toy import ROOT, write_studies
+from tests.toy_drive import SCENES
 from tools import study
-
-ROOT = Path(__file__).resolve().parents[2]
-TOY = """
-from mmengine.config import read_base
-
-with read_base():
-    from .tests.engine.toy_config import *
-
-train_data.dataset.update(scenes=("{scene}",))
-monitor.dataset.update(scenes=("{scene}",))
-"""
-PROBE = """
-from avjepa.geometry.grid import BEVGrid
-from avjepa.probes.bev_occupancy import BEVOccupancyProbe
-from avjepa.probes.heads import HeadTraining
-from avjepa.probes.supervised import SupervisedTraining
-from avjepa.sensors.nuscenes_dataset import NuScenesClips
-
-pretrain_config = "base.py"
-clips = dict(
-    type=NuScenesClips, root="nowhere", context_offsets=(-1, 0), future_offsets=(1, 2), image_size=(32, 64), max_bad_share=1.0,
-    clip_stride=1,
-)
-train_data = dict(dataset=dict(**clips, scenes=("{train}",)))
-test_data = dict(other=dict(**clips, scenes=("{test}",)))
-half_m = (-12.8, 12.8)
-grid = dict(type=BEVGrid, x_range_m=half_m, y_range_m=half_m, z_range_m=(-5.0, 3.0), cell_m=0.8, cell_z_m=8.0)
-probe = dict(type=BEVOccupancyProbe, grid=grid)
-heads = dict(linear=dict(type=HeadTraining, steps=3, batch_size=1), conv=dict(type=HeadTraining, kind="conv", steps=3))
-supervised = dict(type=SupervisedTraining, head="linear", steps=1, batch_size=1)
-"""
-STUDY = """
-objectives = dict(
-    jepa=dict(config="base.py", title="JEPA", iterations=3),
-    ungrounded=dict(config="ungrounded.py", title="no grounding", iterations=4),
-)
-reference = "jepa"
-seeds = 2
-label_shares = (0.5, 1.0)
-tasks = dict(
-    bev=dict(
-        config="probe.py", title="BEV occupancy", heads=("linear",), metrics=("auroc_known", "iou_known"),
-        options={"heads.linear.steps": 2},
-    ),
-)
-"""
-FAILING = """
-objectives = dict(
-    collapsing=dict(config="collapsing.py", title="collapsing"),
-    broken=dict(config="broken.py", title="broken"),
-)
-reference = "collapsing"
-seeds = 1
-label_shares = (1.0,)
-tasks = dict(bev=dict(
-    config="probe.py", title="BEV occupancy", heads=("linear",), metrics=("iou_known",), options={"heads.linear.steps": 2},
-))
-"""
-COLLAPSING = """
-from mmengine.config import read_base
-
-with read_base():
-    from .base import *
-
-from avjepa.jepa.target_encoder import SharedTarget
-
-model.jepa.target = dict(type=SharedTarget, stop_gradient=False)
-model.jepa.weights.update(variance=0.0, covariance=0.0, occupancy=0.0)
-train_cfg.update(max_iters=60)
-param_scheduler[1].update(end=60)
-monitor.update(interval=10)
-"""
-BROKEN = """
-from mmengine.config import read_base
-
-with read_base():
-    from .base import *
-
-train_data.dataset.update(scenes=("scene-nowhere",))
-"""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     """A folder with a drive and configs."""
     place = tmp_path_factory.mktemp("study")
-    write_toy_drive(place / "toy", scenes=2, keyframes=6)
-    (place / "__init__.py").touch()
-    shutil.copytree(ROOT / "configs", place / "configs")
-    (place / "tests" / "engine").mkdir(parents=True)
-    shutil.copy(ROOT / "tests" / "engine" / "toy_config.py", place / "tests" / "engine")
-    base = TOY.format(scene=SCENES[0])
-    (place / "base.py").write_text(base)
-    (place / "ungrounded.py").write_text(base + "model.jepa.weights.update(occupancy=0.0)\n")
-    (place / "collapsing.py").write_text(COLLAPSING)
-    (place / "broken.py").write_text(BROKEN)
-    (place / "probe.py").write_text(PROBE.format(train=SCENES[0], test=SCENES[1]))
-    (place / "leaky_probe.py").write_text(PROBE.format(train=SCENES[1], test=SCENES[0]))
-    (place / "study.py").write_text(STUDY)
-    (place / "failing.py").write_text(FAILING)
+    write_studies(place)
     return place
 
 

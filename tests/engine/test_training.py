@@ -151,7 +151,7 @@ def test_collapse_stops_the_run_with_a_readable_message(drive, tmp_path):
         ("error: embedding collapsed at iteration 20: std ", "error: embedding collapsed at iteration 50: std ")
     )
     assert last.endswith(
-        "lower optim_wrapper.optimizer.lr, or raise model.jepa.weights.variance, or take EMATarget as model.jepa.target"
+        "lower optim_wrapper.optimizer.lr, or raise variance in model.jepa.weights, or take EMATarget as model.jepa.target"
     )
     assert "Traceback" not in done.stderr
 
