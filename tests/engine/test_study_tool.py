@@ -176,7 +176,7 @@ def test_probes_that_fail_are_named_and_the_others_go_on(place, finished, tmp_pa
         patch.setattr(Study, "trained_rows", failing)
         said = mistake(capsys, arguments(place, out, "--workers", "1"))
     assert "BEV occupancy: probing failed: jepa, seed 1: ValueError: no such luck. The same command tries again" in said
-    assert "raw input" not in said
+    assert "probing failed: raw input" not in said
     assert len(list(rows.glob("raw_input-*.json"))) == 4  # two seeds, two shares
     record = json.loads((out / "study.json").read_text())["tasks"]["bev"]
     assert record["failures"] == [{"name": "jepa", "seeds": [1], "reason": "ValueError: no such luck"}]
