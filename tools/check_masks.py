@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     drawn: dict[str, list[Hidden]] = defaultdict(list)
     for number in progress(chosen, "drawing masks", len(chosen)):
         clips = collate_clips([dataset[number, number]])
-        (scene,) = scenes_of(clips, grid)
+        (scene,) = scenes_of(clips, grid, cfg.model.jepa.temporal.num_context)
         one = mask.draw([scene], (number,))
         drawn[one.kinds[0]].append(count(one.hidden[0], scene))
         if number in chosen[:: -(-len(chosen) // PICTURES)]:

@@ -54,7 +54,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, metavar="ROOT", help="nuScenes root of the drives")
     parser.add_argument("--scenes", nargs="+", default=[], metavar="NAME", help="edit near these drives alone")
     parser.add_argument("--within", type=float, default=20.0, metavar="M", help="of a drive, in metres (default: 20)")
-    parser.add_argument("--edits", type=int, default=6, metavar="N", help="how many; 0 for a map that is up to date (default: 6)")
+    parser.add_argument(
+        "--edits", type=int, default=6, metavar="N", help="how many; 0 for a map that is up to date (default: 6)"
+    )
     parser.add_argument(
         "--kinds", nargs="+", default=ATOMIC_CHANGES, metavar="KIND", help=f"of {', '.join(ATOMIC_CHANGES)}"
     )

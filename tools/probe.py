@@ -12,7 +12,7 @@ from mmengine.config import DictAction
 
 from avjepa.cli import progress, run_tool
 from avjepa.engine.config import load_config
-from avjepa.engine.probe_study import build_study, check_splits
+from avjepa.engine.probe_study import build_study, check_splits, pretraining_scenes
 from avjepa.errors import ConfigError
 from avjepa.probes.study import Row, Study
 from avjepa.probes.task import Items, Panels
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
         label_shares=tuple(args.label_share),
         progress=progress,
     )
-    splits = check_splits(study.train, study.tests, args.checkpoints)
+    splits = check_splits(study.train, study.tests, pretraining_scenes(args.checkpoints))
     probe = study.probe
     rows = list(study.rows())
     results = {split: as_table(rows, split) for split in study.tests}

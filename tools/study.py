@@ -22,7 +22,8 @@ from avjepa.reports.figures import save_figure
 from avjepa.reports.html_study import study_markdown, study_page
 from avjepa.reports.record import origin
 from avjepa.reports.study_figures import study_figures
-from avjepa.reports.study_tables import StudyResult, main_table, verdict_table
+from avjepa.reports.study_tables import StudyResult, main_table
+from avjepa.reports.study_verdicts import verdict_table
 
 EXAMPLE = """example:
   python tools/make_city.py --scenes 24 --out data/city24
@@ -30,10 +31,11 @@ EXAMPLE = """example:
   python tools/study.py configs/studies/city.py --data data/city24 --out work_dirs/study --report-only   # what is there so far
 
 Runs and rows that are done are kept: a study that was stopped goes on when the command is given again. A collapsed run is a
-result and stays in the tables; one that failed is tried again, from its last checkpoint. OUT holds
+result and stays in the tables; one that failed is tried again, from its last checkpoint, and so are rows that failed. OUT holds
   study.md, study.html, study.json, *.png, *.svg     tables and plots, one page with both, everything as data
   runs/OBJECTIVE/seedS/                              work dirs of tools/train.py, with cost.json and train.log
   probes/TASK/rows/, embeddings/                     finished rows and kept embeddings
+  probes/failed.json                                 rows that could not be made, and why
 """
 
 
@@ -54,7 +56,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="in place of the config's")
     parser.add_argument("--only", nargs="+", metavar="OBJECTIVE", help="train and probe these now (default: all)")
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="probe by these now (default: all)")
+    parser.add_argument(
+        "--tasks", nargs="*", metavar="TASK", help="probe by these now (default: all; none: train only)"
+    )
     parser.add_argument(
         "--report-only", action="store_true", help="train and probe nothing: tables and plots of what is there"
     )
@@ -87,13 +91,15 @@ def main(argv: list[str] | None = None) -> None:
     if not args.report_only:
         wanted = [run for run in runs if run.record.objective in only]
         train_runs(wanted, args.workers, Path(__file__).with_name("train.py"), say)
-    probe_and_report(plan, runs, out, only, [] if args.report_only else tasks, args.workers)
+    result = probe_and_report(plan, runs, out, only, [] if args.report_only else tasks, args.workers)
     if lock is not None:
         lock.close()
-    failed = [run for run in runs if run.record.state == "failed"]
+    failed = [
+        *(f"{run.name}: {in_words(run)} ({run.folder / 'train.log'})" for run in runs if run.record.state == "failed"),
+        *(f"{task.title}: probing failed: {failure}" for task in result.tasks.values() for failure in task.failures),
+    ]
     if failed and not args.report_only:
-        words = "; ".join(f"{run.name}: {in_words(run)} ({run.folder / 'train.log'})" for run in failed)
-        raise UserError(f"{words}. The same command tries again")
+        raise UserError(f"{'; '.join(failed)}. The same command tries again")
 
 
 def probe_and_report(
@@ -103,20 +109,21 @@ def probe_and_report(
     only: Collection[str],
     tasks: Collection[str],
     workers: int,
-) -> None:
+) -> StudyResult:
     """Probe the chosen objectives by the chosen tasks, then write the tables of everything that is there."""
     probes = probes_of(plan, out, runs)
     studies = probes.studies(probes.sources(plan.objectives), plan.tasks, progress)
     splits = split_records(probes, studies)
     if tasks:
         probe_all(probes, {task: studies[task] for task in tasks}, only, workers, progress, say)
-    result = result_of(plan, runs, studies)
+    result = result_of(plan, runs, studies, out)
     write_json(out / "study.json", {**origin(), **study_record(plan, runs, studies, result, splits)})
     write_pages(out, plan, result)
     for split in result.splits:
         for table in (main_table(result, split), verdict_table(result, split)):
             print(f"\n{table.title}\n\n{table.markdown()}\n\n{table.note}")
     print(f"\nwritten: {out / 'study.html'}, and study.md, study.json and the plots beside it")
+    return result
 
 
 def write_pages(out: Path, plan: StudyPlan, result: StudyResult) -> None:

@@ -1,9 +1,10 @@
 """spconv on machines without a GPU, and beside mmdet3d.
 
-The CUDA wheels compute exactly on the CPU, with two things arranged here:
+The CUDA wheels compute exactly on the CPU, with three things arranged here:
 
 - the backward pass asks CUDA for a stream, which raises without a GPU; the CPU kernels ignore its value, so 0 will do;
-- the default algorithm (implicit GEMM) is for GPUs; ``ConvAlgo.Native`` runs on both.
+- the default algorithm (implicit GEMM) is for GPUs; ``ConvAlgo.Native`` runs on both;
+- when it is imported, spconv describes every GPU kernel it could choose from, for ten seconds; without a GPU there are none.
 
 The plain CPU wheel, the distribution called ``spconv``, must not be used: its scatter-add races between threads and returns
 wrong sums with more than one.
@@ -36,6 +37,7 @@ def load_spconv() -> ModuleType:
         with warnings.catch_warnings():
             # spconv 2.3 uses names of torch that are being renamed; it works, and users can do nothing about it.
             warnings.simplefilter("ignore", FutureWarning)
+            _without_gpu_kernels()
             import spconv.pytorch as spconv
             import spconv.pytorch.ops as ops
     except ImportError as error:
@@ -64,6 +66,15 @@ def use_algorithm_for(convolution: torch.nn.Module, device: torch.device) -> Non
     if not hasattr(convolution, "gpu_algo"):
         convolution.gpu_algo = convolution.algo
     convolution.algo = convolution.gpu_algo if device.type == "cuda" else load_spconv().ConvAlgo.Native
+
+
+def _without_gpu_kernels() -> None:
+    """Empty the lists of GPU kernels, before spconv reads them, where there is no GPU."""
+    if not torch.cuda.is_available():
+        from spconv import core
+
+        core.ALL_IMPGEMM_PARAMS = []
+        core.ALL_NATIVE_PARAMS = []
 
 
 def _is_installed(distribution: str) -> bool:

@@ -18,7 +18,9 @@ from avjepa.engine.data import held_out_batch
 from avjepa.engine.loss_spikes import LossSpikes
 from avjepa.errors import CollapseError
 from avjepa.files import replacing
+from avjepa.jepa.model import BEVJEPA
 from avjepa.jepa.monitors import Monitors
+from avjepa.jepa.target_encoder import EMATarget
 from avjepa.jepa.world_model import BEVWorldModel
 from avjepa.reports.figures import save_prediction_picture
 
@@ -31,6 +33,18 @@ def jepa_of(runner: Runner) -> BEVWorldModel:
     """The bare model behind any wrapper."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     return model.jepa
+
+
+def remedies(jepa: BEVWorldModel) -> str:
+    """What the config of a method can do against its collapse; rivals have neither these weights nor a teacher."""
+    settings = ["in the config, lower optim_wrapper.optimizer.lr"]
+    if isinstance(jepa, BEVJEPA):
+        settings.append("raise variance in model.jepa.weights")
+        if jepa.sigreg is not None:
+            settings.append("raise sigreg_times_n in model.jepa.weights")
+        if not isinstance(jepa.target, EMATarget):
+            settings.append("take EMATarget as model.jepa.target")
+    return ", or ".join(settings)
 
 
 class TeacherHook(Hook):
@@ -131,7 +145,7 @@ class MonitorHook(Hook):
             raise CollapseError(
                 f"embedding collapsed at iteration {iteration}: std {monitors['std']:.3g} is below {self.alarm_std:g} x its "
                 f"start {self.start_std:.3g} (RankMe {monitors['rankme']:.1f}, loss {float(outputs['loss']):.3g}); "
-                "raise weights.variance, use the EMA target, or lower the learning rate"
+                f"{remedies(jepa_of(runner))}"
             )
 
     def _measure(self, runner, iteration: int) -> Monitors:

@@ -69,8 +69,12 @@ class GuardedUpdates:
     """What a ``train_step`` uses of mmengine's OptimWrapper, whatever its kind, with steps left out that a spike is part of.
 
     A skipped step still runs backward, so that DDP, FSDP and gradient accumulation see every iteration; its gradients are then
-    dropped. With accumulation, a spike in one batch drops the step of all that were accumulated with it. All ranks judge the
-    mean of their losses, and so decide alike.
+    dropped. With accumulation, a spike in one batch drops the step of all that were accumulated with it: ``_drop`` remembers it
+    until that step is due. All ranks judge the mean of their losses, and so decide alike.
+
+    With a GradScaler (AmpOptimWrapper) the loss is judged before it is scaled. A skipped step calls neither ``step`` nor
+    ``update`` of the scaler, whose scale and count of good steps stay as they were. A step that the scaler itself leaves out,
+    because scaled gradients overflow, is no spike: it lowers its scale, and the step counts here as one that moved the weights.
 
     Attributes:
         spiked: the last loss was a spike.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -162,16 +162,27 @@ def random_jepa(pretrain: Config, seed: int) -> BEVWorldModel:
     return build(pretrain.model.jepa)
 
 
-def check_splits(
-    train: NuScenesClips, tests: dict[str, NuScenesClips], checkpoints: list[Path]
-) -> dict[str, PlaceSplit]:
-    """The splits, refused where a test scene was trained on; a test split that is named near or far must be so."""
+def pretraining_scenes(checkpoints: Iterable[Path]) -> set[str]:
+    """Names of the scenes that checkpoints were trained on; one that does not say is warned of."""
     pretraining = set()
     for path in checkpoints:
         scenes = read_checkpoint(path).get("scenes")
         if scenes is None:
             log.warning("%s does not say which scenes it was trained on: not checked against the test splits", path)
         pretraining |= set(scenes or ())
+    return pretraining
+
+
+def check_splits(
+    train: NuScenesClips, tests: dict[str, NuScenesClips], pretraining: Collection[str]
+) -> dict[str, PlaceSplit]:
+    """The splits, refused where a test scene was trained on; a test split that is named near or far must be so.
+
+    Args:
+        train: clips that heads are trained on.
+        tests: by name, clips that are scored.
+        pretraining: of :func:`pretraining_scenes`.
+    """
     return {
         name: check_split(name if name in KINDS else "original", placed(train), placed(test), pretraining)
         for name, test in tests.items()

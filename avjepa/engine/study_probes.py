@@ -1,18 +1,21 @@
 """The probes of a study: one table a task, with every objective beside random-init, raw input and answers without training.
 
 A job is one encoder (or the answers without training) under all tasks, so that no embedding is computed twice; several jobs
-run at once. Every finished row is a file: a study that was stopped goes on.
+run at once. Every finished row is a file: a study that was stopped goes on. What fails is kept in ``probes/failed.json`` until
+its rows are there, and keeps nothing else from being probed.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +24,26 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from avjepa.engine.config import load_config
-from avjepa.engine.probe_study import check_splits, pretrained_sources, study_of_sources, untrained_sources
+from avjepa.engine.probe_study import (
+    check_splits,
+    pretrained_sources,
+    pretraining_scenes,
+    study_of_sources,
+    untrained_sources,
+)
 from avjepa.engine.study_plan import StudyPlan
 from avjepa.engine.study_runs import TrainingRun
 from avjepa.errors import UserError
+from avjepa.files import write_json
 from avjepa.probes.frozen import Source
-from avjepa.probes.study import RAW_INPUT, RowKey, Study
+from avjepa.probes.study import ANSWERS, RAW_INPUT, RowKey, Study
 from avjepa.processes import cores, follow_parent
+from avjepa.reports.study_tables import ProbeFailure
 
-ANSWERS = "answers without training"
+KILLED = "a probing process was killed; with fewer --workers, there is more memory for each"
 Progress = Callable[[Iterable, str, int], Iterable]
+
+log = logging.getLogger("avjepa")
 
 
 @dataclass(frozen=True)
@@ -114,11 +127,9 @@ def split_records(probes: StudyProbes, studies: dict[str, Study]) -> dict[str, d
     Raises:
         ConfigError: a checkpoint was trained on a scene that a task scores.
     """
-    checkpoints = [path for paths in probes.checkpoints.values() for path in paths if path is not None]
+    seen = pretraining_scenes(path for paths in probes.checkpoints.values() for path in paths if path is not None)
     return {
-        task: {
-            split: checked.record() for split, checked in check_splits(study.train, study.tests, checkpoints).items()
-        }
+        task: {split: checked.record() for split, checked in check_splits(study.train, study.tests, seen).items()}
         for task, study in studies.items()
     }
 
@@ -131,7 +142,7 @@ def probe_all(
     progress: Progress,
     say: Callable[[str], None],
 ) -> None:
-    """Compute the rows that are missing.
+    """Compute the rows that are missing; those that fail are kept for :func:`failures_of`, and the others go on.
 
     Args:
         probes: of the study.
@@ -140,16 +151,18 @@ def probe_all(
         workers: jobs at once.
         progress: as in :class:`Study`; of a single worker.
         say: is told of every job that ends.
-
-    Raises:
-        UserError: a worker was killed.
     """
     jobs = missing_jobs(probes.plan, studies, only)
     tasks = list(studies)
+
+    def ended(job: Job, number: int, failed: Mapping[str, str]) -> None:
+        _keep_failures(probes.out, job, tasks, failed)
+        words = [f"[{number}/{len(jobs)}] probed: {job}", *(f"{task} failed: {why}" for task, why in failed.items())]
+        say("; ".join(words))
+
     if workers == 1 or len(jobs) < 2:
         for number, job in enumerate(jobs, 1):
-            run_job(probes, tasks, job, progress)
-            say(f"[{number}/{len(jobs)}] probed: {job}")
+            ended(job, number, run_job(probes, tasks, job, progress))
         return
     threads = max(1, cores() // workers)
     spawn = multiprocessing.get_context("spawn")
@@ -157,12 +170,11 @@ def probe_all(
         try:
             futures = {pool.submit(run_job, probes, tasks, job, _silently): job for job in jobs}
             for number, future in enumerate(as_completed(futures), 1):
-                future.result()
-                say(f"[{number}/{len(jobs)}] probed: {futures[future]}")
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a probing process was killed; run this again, with fewer --workers if memory is short"
-            ) from error
+                try:
+                    failed = future.result()
+                except BrokenProcessPool:  # and so with every job that had not ended
+                    failed = dict.fromkeys(tasks, KILLED)
+                ended(futures[future], number, failed)
         except BaseException:  # what is under way would be waited for
             for worker in multiprocessing.active_children():
                 worker.terminate()
@@ -188,14 +200,60 @@ def _job_of(key: RowKey, seeds: int) -> Job:
     return Job(key.name, tuple(range(seeds)) if key.name == RAW_INPUT else (key.seed,))
 
 
-def run_job(probes: StudyProbes, tasks: Iterable[str], job: Job, progress: Progress) -> None:
-    """Compute the rows of one job under all tasks."""
+def run_job(probes: StudyProbes, tasks: Iterable[str], job: Job, progress: Progress) -> dict[str, str]:
+    """Compute the rows of one job under all tasks.
+
+    Returns:
+        By task that failed, why. What is no mistake of a user's is logged with its traceback.
+    """
     sources = probes.sources([job.name] if job.name in probes.plan.objectives else [])
-    for study in probes.studies(sources, tasks, progress).values():
-        if job.name == ANSWERS:
-            list(study.untrained_rows())
-        elif job.name in study.trained_names:
-            list(study.trained_rows([job.name], job.seeds))
+    failed = {}
+    for task, study in probes.studies(sources, tasks, progress).items():
+        try:
+            if job.name == ANSWERS:
+                list(study.untrained_rows())
+            elif job.name in study.trained_names:
+                list(study.trained_rows([job.name], job.seeds))
+        except UserError as error:
+            failed[task] = str(error)
+        except Exception as error:  # the other rows are worth having all the same
+            log.exception("%s, %s: probing failed", task, job)
+            failed[task] = f"{type(error).__name__}: {error}"
+    return failed
+
+
+def failures_of(task: str, study: Study, out: Path) -> list[ProbeFailure]:
+    """What was tried of a task and failed, as far as its rows are still missing."""
+    missing = {(key.name if key.head else ANSWERS, key.seed) for key, row in study.kept().items() if row is None}
+    failures = _read_failures(out).get(task, [])
+    return [failure for failure in failures if missing & {(failure.name, seed) for seed in failure.seeds}]
+
+
+def _keep_failures(out: Path, job: Job, tasks: Iterable[str], failed: Mapping[str, str]) -> None:
+    """What became of a job, in place of what was known of it."""
+    kept = _read_failures(out)
+    if not failed and not kept:
+        return
+    for task in tasks:
+        others = [f for f in kept.get(task, []) if (f.name, f.seeds) != (job.name, job.seeds)]
+        reason = [" ".join(failed[task].split())] if task in failed else []
+        kept[task] = [*others, *(ProbeFailure(job.name, job.seeds, words) for words in reason)]
+    write_json(
+        _failures_file(out), {task: [asdict(failure) for failure in failures] for task, failures in kept.items()}
+    )
+
+
+def _read_failures(out: Path) -> dict[str, list[ProbeFailure]]:
+    path = _failures_file(out)
+    tasks = json.loads(path.read_text()) if path.is_file() else {}
+    return {
+        task: [ProbeFailure(**{**failure, "seeds": tuple(failure["seeds"])}) for failure in failures]
+        for task, failures in tasks.items()
+    }
+
+
+def _failures_file(out: Path) -> Path:
+    return out / "probes" / "failed.json"
 
 
 def _start_worker(threads: int) -> None:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from avjepa.engine.config import settings_text
 from avjepa.engine.study_plan import StudyPlan
+from avjepa.engine.study_probes import failures_of
 from avjepa.engine.study_runs import TrainingRun, monitors_of, state_in_words
 from avjepa.probes.study import Study
 from avjepa.reports.record import file_sha256
 from avjepa.reports.study_tables import RunSummary, StudyResult, TaskRows
 
 
-def result_of(plan: StudyPlan, runs: Collection[TrainingRun], studies: dict[str, Study]) -> StudyResult:
-    """What is done: rows and runs that are not there are left out, never computed."""
+def result_of(plan: StudyPlan, runs: Collection[TrainingRun], studies: dict[str, Study], out: Path) -> StudyResult:
+    """What is done in a study's folder: rows and runs that are not there are left out, never computed."""
     return StudyResult(
         titles={name: objective.title for name, objective in plan.objectives.items()},
         reference=plan.reference,
         seeds=plan.seeds,
         label_shares=plan.label_shares,
         runs={name: [summary_of(run) for run in runs if run.record.objective == name] for name in plan.objectives},
-        tasks={name: _task_rows(plan, name, study) for name, study in studies.items()},
+        tasks={name: _task_rows(plan, name, study, out) for name, study in studies.items()},
     )
 
 
@@ -72,6 +74,7 @@ def study_record(
                 "split": splits[name],
                 "config": settings_text(plan.probing(name)),
                 "rows": [asdict(row) for row in task.rows],
+                "failures": [asdict(failure) for failure in task.failures],
             }
             for name, task in result.tasks.items()
         },
@@ -89,7 +92,7 @@ def _run_record(run: TrainingRun) -> dict[str, Any]:
     }
 
 
-def _task_rows(plan: StudyPlan, name: str, study: Study) -> TaskRows:
+def _task_rows(plan: StudyPlan, name: str, study: Study, out: Path) -> TaskRows:
     task = plan.tasks[name]
     return TaskRows(
         title=task.title,
@@ -98,4 +101,5 @@ def _task_rows(plan: StudyPlan, name: str, study: Study) -> TaskRows:
         splits=tuple(study.tests),
         no_rivals=task.no_rivals,
         rows=[row for row in study.kept().values() if row is not None],
+        failures=failures_of(name, study, out),
     )

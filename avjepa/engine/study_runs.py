@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
@@ -108,7 +109,7 @@ class TrainingRun:
     @property
     def iteration(self) -> int:
         """Of the newest checkpoint."""
-        return read_checkpoint(self.checkpoint)["iteration"] if self.checkpoint else 0
+        return _iteration_in(self.checkpoint, self.checkpoint.stat().st_mtime_ns) if self.checkpoint else 0
 
     @property
     def is_settled(self) -> bool:
@@ -204,6 +205,12 @@ def monitors_of(run: TrainingRun) -> dict[str, float]:
     path = run.folder / "monitors.jsonl"
     rows = path.read_text().splitlines() if path.is_file() else []
     return json.loads(rows[-1]) if rows else {}
+
+
+@cache
+def _iteration_in(checkpoint: Path, time_ns: int) -> int:
+    """Of a checkpoint of this time, which is read once however often it is asked."""
+    return read_checkpoint(checkpoint)["iteration"]
 
 
 def _read_record(path: Path) -> RunRecord | None:

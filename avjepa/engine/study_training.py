@@ -46,9 +46,21 @@ def train_runs(runs: Collection[TrainingRun], workers: int, train_tool: Path, sa
                 done += 1
                 say(f"[{done}/{total}] {process.run.name}: {in_words(process.run)}")
     except BaseException:
-        for process in going:
-            process.stop()
+        stop_all(going)
         raise
+
+
+def stop_all(processes: Collection[Process]) -> None:
+    """Interrupt all at once, as Ctrl-C would, and kill those for which that is not enough; all are counted."""
+    for process in processes:
+        process.interrupt()
+    deadline = time.monotonic() + PATIENCE_S
+    going = list(processes)
+    while going and time.monotonic() < deadline:
+        going = [process for process in going if not process.has_ended()]
+        time.sleep(POLL_S / 4)
+    for process in going:
+        process.kill()
 
 
 class Process:
@@ -98,15 +110,13 @@ class Process:
         self.run.keep()
         return True
 
-    def stop(self) -> None:
-        """Interrupt it, as Ctrl-C would; kill it if that is not enough."""
+    def interrupt(self) -> None:
+        """Ask it to end, as Ctrl-C would."""
         self.is_stopped = True
-        self.process.send_signal(signal.SIGINT)
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            if self.has_ended():
-                return
-            time.sleep(POLL_S / 4)
+        os.kill(self.process.pid, signal.SIGINT)  # not send_signal(), which collects one that has just ended, uncounted
+
+    def kill(self) -> None:
+        """End it and its loaders."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.has_ended(wait=True)
 

@@ -129,7 +129,7 @@ class BEVJEPA(BEVWorldModel):
 
     def draw_mask(self, clips: ClipBatch) -> DrawnMask:
         """What is hidden in every context frame, in the present ego frame."""
-        return self.mask.draw(scenes_of(clips, self.encoder.grid), clips.seeds)
+        return self.mask.draw(scenes_of(clips, self.encoder.grid, self.temporal.num_context), clips.seeds)
 
     def encode_targets(self, clips: ClipBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Cell states (B, K, Y, X) and normalised teacher embeddings (B, K, C, Y, X) of the full present and future frames."""

@@ -53,6 +53,10 @@ def measure(jepa: BEVWorldModel, clips: ClipBatch) -> Monitors:
             slowness.py; slowness_min and slowness_median of them.
         slowness_changed: delta of the slower half of the directions where occupancy changes / where it does not. At 1 they
             are blind to what comes and goes: an embedding of the static map alone.
+
+    A model with ``ego_motion=False`` is shown clips in which no frame is moved: its persistence copies each cell to where it is,
+    "changed" is against the present that is not warped, slowness is of cells that move with the car, wrong_motion is 1 and
+    shuffled_motion nan. Its ratios are not those of a model that knows the motion; std, rankme and spectrum are.
     """
     clips = jepa.known(clips)
     state, z = jepa.encode_context(clips)

@@ -41,9 +41,14 @@ class Scene:
         return self.states.amax(0)  # UNOBSERVED < FREE < OCCUPIED
 
 
-def scenes_of(clips: ClipBatch, grid: BEVGrid) -> list[Scene]:
-    """The scene of every clip, from the context's LiDAR rays and the poses."""
-    frames, (batch, _) = clips.context_in_now(), clips.shape
+def scenes_of(clips: ClipBatch, grid: BEVGrid, num_context: int) -> list[Scene]:
+    """The scene of every clip, from the LiDAR rays of the newest ``num_context`` past and present frames, those that the model
+    reads, and the poses.
+
+    Raises:
+        ValueError: the clips have fewer frames.
+    """
+    frames, (batch, _) = clips.context_in_now(num_context), clips.shape
     states = cell_states(frames, grid).unflatten(0, (batch, -1))  # (B, T, Y, X)
     tallest_m = tallest_returns(frames, grid).unflatten(0, (batch, -1)).amax(1)
     route_xy_m = clips.now_T_frame[:, clips.num_context - 1 :, :2, 3]

@@ -22,7 +22,7 @@ from avjepa.sensors.sample import ClipBatch
 
 @dataclass(frozen=True)
 class ResidualView:
-    """One item a clip: the present and its residual against the past.
+    """One item a clip: the present and its residual against the past; without a past, of one frame, the residual is zero.
 
     Attributes:
         norm_only: give the residual's norm alone, one channel, which needs no label to be a score of motion.
@@ -54,7 +54,7 @@ class ResidualView:
         """LiDAR channels of the context, and by how much occupancy changed since each past frame: (B, T * 6 + T - 1, Y, X)."""
         change = occupancy_change(_states(clips, grid))
         if self.norm_only:
-            return change.abs().mean(1, keepdim=True)
+            return change.abs().sum(1, keepdim=True) / max(1, change.shape[1])
         return torch.cat([raw_features(clips, grid), change], 1)
 
 

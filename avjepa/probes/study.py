@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from avjepa.probes.task import Items, Probe
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
 RAW_INPUT, RANDOM_INIT, SUPERVISED = "raw input", "random init", "supervised from scratch"
+ANSWERS = "answers without training"  # all rows without a head
 ENCODER_SUFFIX = ".encoder.pth"
 ROW_CODE = (*CODE, "probes", "probes/metrics")
 
@@ -99,6 +101,7 @@ class Study:
     folder: Path
     features: Path
     progress: Callable[[Iterable, str, int], Iterable]
+    _labelled_items: dict[tuple[float, int], Items] = field(default_factory=dict, init=False, repr=False, compare=False)
     _opened: dict[str, tuple[Source, DenseHead]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -118,7 +121,7 @@ class Study:
 
     def untrained_rows(self) -> Iterator[Row]:
         """Answers that need no training."""
-        train, tests = self._all_items()
+        train, tests = self._all_items
         untrained = self._untrained(train, tests)
         for name in _names(untrained):
             path = self._untrained_file(name, train, tests)
@@ -135,7 +138,7 @@ class Study:
 
     def trained_rows(self, names: Collection[str], seeds: Iterable[int]) -> Iterator[Row]:
         """Rows with a head, for some of :attr:`trained_names` and some seeds."""
-        _, tests = self._all_items()
+        _, tests = self._all_items
         for share in self.label_shares:
             for seed in seeds:
                 train = self._labelled(share, seed)
@@ -148,7 +151,7 @@ class Study:
 
     def kept(self) -> dict[RowKey, Row | None]:
         """Every row, in order, as far as it was done before: None for those that :meth:`rows` would compute."""
-        train, tests = self._all_items()
+        train, tests = self._all_items
         rows = {
             RowKey(name, "", 1.0, 0): read_row(self._untrained_file(name, train, tests))
             for name in _names(self._untrained(train, tests))
@@ -170,13 +173,19 @@ class Study:
         clips = self.progress(items.clips, f"embedding {what}: {source.name}", len(items.clips))
         return embed_clips(source, self.probe.view, items.dataset, clips, items.per_clip, self.features)
 
+    @cached_property
     def _all_items(self) -> tuple[Items, dict[str, Items]]:
-        """Of training, and of each test split."""
+        """Of training, and of each test split; made once, for their fingerprints ask for every sensor file."""
         return self.items(self.train), {name: self.items(dataset) for name, dataset in self.tests.items()}
 
     def _labelled(self, share: float, seed: int) -> Items:
-        """The training items whose labels a head sees."""
-        return Items(self.probe, self.train, share_of_scenes(self.train, share, seed))
+        """The training items whose labels a head sees; all shares keep the same truths in memory."""
+        train, _ = self._all_items
+        if share == 1:
+            return train
+        if (share, seed) not in self._labelled_items:
+            self._labelled_items[share, seed] = train.of_clips(share_of_scenes(self.train, share, seed))
+        return self._labelled_items[share, seed]
 
     def _trained_keys(self, names: Collection[str], share: float, seed: int) -> Iterator[RowKey]:
         """Rows of one share and seed; none of an encoder that there is not."""
@@ -290,7 +299,7 @@ class Study:
         is_supervised = self.supervised is not None and (row.name, row.head) == (SUPERVISED, self.supervised.head)
         if not is_frozen and not is_supervised:
             return None
-        train, (_, tests) = self._labelled(row.label_share, row.seed), self._all_items()
+        train, (_, tests) = self._labelled(row.label_share, row.seed), self._all_items
         return self._trained_file(row.name, row.head, row.seed, train, tests, row.label_share)
 
     def _untrained_file(self, name: str, train: Items, tests: dict[str, Items]) -> Path:

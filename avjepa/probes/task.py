@@ -101,6 +101,10 @@ class Items(Generic[Truth]):
     clips: list[int]
     _truths: dict[int, list[Truth]] = field(default_factory=dict)
 
+    def of_clips(self, clips: list[int]) -> Items[Truth]:
+        """Items of other clips of the same data set, which keep their truths in the same place."""
+        return Items(self.probe, self.dataset, clips, self._truths)
+
     @property
     def per_clip(self) -> int:
         """Items of a clip."""

@@ -18,8 +18,8 @@ from avjepa.reports.study_tables import (
     plotted_columns,
     runs_table,
     share_table,
-    verdict_table,
 )
+from avjepa.reports.study_verdicts import verdict_table
 
 INTRODUCTION = (
     "Every objective trains the same encoder on the same drives; small heads then read answers off the frozen embedding. "

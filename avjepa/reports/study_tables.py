@@ -1,4 +1,4 @@
-"""The tables of a study: objectives beside each other, by test split, with spreads, costs, and an honest word on gains.
+"""The tables of a study: objectives beside each other, by test split, with spreads and costs.
 
 What was not finished shows as "-"; what failed stays, with its reason.
 """
@@ -9,10 +9,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from avjepa.probes.study import RANDOM_INIT, RAW_INPUT, SUPERVISED, Row
-from avjepa.reports.tables import gain_verdict, lower_is_better, mean_and_spread
+from avjepa.probes.study import ANSWERS, RANDOM_INIT, RAW_INPUT, SUPERVISED, Row
+from avjepa.reports.tables import lower_is_better, mean_and_spread
 
 NONE = "-"
+FAILED = "failed"
 BASELINES = (SUPERVISED, RANDOM_INIT, RAW_INPUT)
 BEST_ANSWER = "best answer without training"
 MONITORS = {
@@ -49,6 +50,25 @@ class RunSummary:
 
 
 @dataclass(frozen=True)
+class ProbeFailure:
+    """Rows of a task that could not be computed.
+
+    Attributes:
+        name: of the rows, or ANSWERS.
+        seeds: of the rows.
+        reason: in words, one line.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        seed = f", seed {self.seeds[0]}" if len(self.seeds) == 1 and self.name != ANSWERS else ""
+        return f"{self.name}{seed}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class TaskRows:
     """The rows of one task.
 
@@ -59,6 +79,7 @@ class TaskRows:
         splits: names of the test splits.
         no_rivals: answers without training that are not counted among the best.
         rows: those that are done.
+        failures: what was tried and could not be done.
     """
 
     title: str
@@ -67,6 +88,11 @@ class TaskRows:
     splits: tuple[str, ...]
     no_rivals: tuple[str, ...]
     rows: list[Row]
+    failures: list[ProbeFailure]
+
+    def has_failed(self, name: str) -> bool:
+        """For some seed."""
+        return any(failure.name == name for failure in self.failures)
 
 
 @dataclass(frozen=True)
@@ -97,7 +123,7 @@ class StudyResult:
     @property
     def names(self) -> list[str]:
         """Of the rows with a head: objectives, then those that pretraining did not touch."""
-        there = {row.name for task in self.tasks.values() for row in task.rows}
+        there = {row.name for task in self.tasks.values() for row in (*task.rows, *task.failures)}
         return [*self.titles, *(name for name in BASELINES if name in there)]
 
     def title(self, name: str) -> str:
@@ -121,24 +147,28 @@ class Column:
 
     def values(self, name: str, share: float) -> list[float]:
         """Of the seeds that are done."""
+        return list(self.by_seed(name, share).values())
+
+    def by_seed(self, name: str, share: float) -> dict[int, float]:
+        """As :meth:`values`, by seed."""
         heads = (self.head,) if name != SUPERVISED else {row.head for row in self.task.rows if row.name == SUPERVISED}
         rows = [row for row in self.task.rows if row.name == name and row.head in heads and row.label_share == share]
-        return self._metrics(rows)
+        return {row.seed: value for row in rows for value in self._metric(row)}
 
     def answers(self) -> dict[str, float]:
         """By name, the answers without training."""
         rows = [row for row in self.task.rows if not row.head and row.name not in self.task.no_rivals]
-        answers = {row.name: self._metrics([row]) for row in rows}
-        return {name: values[0] for name, values in answers.items() if values and math.isfinite(values[0])}
+        return {row.name: value for row in rows for value in self._metric(row) if math.isfinite(value)}
 
     def best_answer(self) -> tuple[str, float] | None:
         """The best of them."""
         best = min if lower_is_better(self.title) else max
         return best(self.answers().items(), key=lambda answer: answer[1], default=None)
 
-    def _metrics(self, rows: Sequence[Row]) -> list[float]:
-        found = [row.metrics[self.split][self.metric] for row in rows if self.metric in row.metrics.get(self.split, {})]
-        return found
+    def _metric(self, row: Row) -> list[float]:
+        """None where the row has no answer."""
+        metrics = row.metrics.get(self.split, {})
+        return [metrics[self.metric]] if self.metric in metrics else []
 
 
 @dataclass(frozen=True)
@@ -173,46 +203,31 @@ def main_table(result: StudyResult, split: str) -> TextTable:
     columns, share = columns_of(result, split), result.label_shares[-1]
     rows = {}
     for name in result.names:
-        cells = [cell(column.values(name, share), result.seeds, digits_of(column)) for column in columns]
+        cells = [score_cell(result, column, name, share) for column in columns]
         runs = result.runs.get(name, [])
         rows[result.title(name)] = [*cells, cost_cell(runs), state_cell(runs)]
     best = [column.best_answer() for column in columns]
-    if any(best):
-        cells = [NONE if b is None else f"{b[1]:.{digits_of(c)}f}" for c, b in zip(columns, best, strict=True)]
-        rows[BEST_ANSWER] = [*cells, NONE, NONE]
+    if any(best) or any(column.task.has_failed(ANSWERS) for column in columns):
+        rows[BEST_ANSWER] = [*(answer_cell(*pair) for pair in zip(columns, best, strict=True)), NONE, NONE]
     named = dict.fromkeys(f"{c.title}: {b[0]}" for c, b in zip(columns, best, strict=True) if b)
+    notes = [f"Best answers without training: {'; '.join(named)}."] if named else []
+    failures = [
+        f"{c.title}: {failure}" for c in {c.task.title: c.task for c in columns}.values() for failure in c.failures
+    ]
+    notes += [f"Probing failed: {'; '.join(failures)}."] if failures else []
     labels = "" if share == 1 else f" with {100 * share:g} % of the labels"
     return TextTable(
         f"{split}{labels}",
         [*(column.title for column in columns), "core-minutes a run", "pretraining"],
         rows,
-        f"Best answers without training: {'; '.join(named)}." if named else "",
+        " ".join(notes),
     )
-
-
-def verdict_table(result: StudyResult, split: str) -> TextTable:
-    """The reference against every other row: a difference no larger than the larger spread is none."""
-    columns, share = columns_of(result, split), result.label_shares[-1]
-    rows = {}
-    for name in result.names:
-        if name == result.reference:
-            continue
-        rows[f"against {result.title(name)}"] = [
-            verdict(column.values(result.reference, share), column.values(name, share), column.title)
-            for column in columns
-        ]
-    note = "A difference no larger than the larger spread over seeds is none."
-    if result.seeds == 1:
-        note = "One seed: the spread is not known, so no word here says much."
-    return TextTable(f"{result.title(result.reference)}, {split}", [column.title for column in columns], rows, note)
 
 
 def share_table(result: StudyResult, column: Column) -> TextTable:
     """One metric by the share of labels that heads saw."""
     rows = {
-        result.title(name): [
-            cell(column.values(name, share), result.seeds, digits_of(column)) for share in result.label_shares
-        ]
+        result.title(name): [score_cell(result, column, name, share) for share in result.label_shares]
         for name in result.names
     }
     return TextTable(
@@ -239,6 +254,22 @@ def runs_table(result: StudyResult) -> TextTable:
     return TextTable("pretraining", columns, rows, note)
 
 
+def score_cell(result: StudyResult, column: Column, name: str, share: float) -> str:
+    """A row's metric; it says so where a seed is missing because probing failed."""
+    values = column.values(name, share)
+    text = cell(values, result.seeds, digits_of(column))
+    if len(values) == result.seeds or not column.task.has_failed(name):
+        return text
+    return FAILED if text == NONE else f"{text}, others {FAILED}"
+
+
+def answer_cell(column: Column, best: tuple[str, float] | None) -> str:
+    """The best answer without training."""
+    if best is None:
+        return FAILED if column.task.has_failed(ANSWERS) else NONE
+    return f"{best[1]:.{digits_of(column)}f}"
+
+
 def cell(values: Sequence[float], seeds: int, digits: int) -> str:
     """Mean ± spread; how many seeds, where some are missing."""
     if not values or not math.isfinite(mean_and_spread(values)[0]):
@@ -262,12 +293,6 @@ def state_cell(runs: Sequence[RunSummary]) -> str:
     others = [f"seed {run.seed} {run.state}" for run in runs if not run.finished]
     done = len(runs) - len(others)
     return "; ".join([f"{done} of {len(runs)} finished", *others]).replace("|", "/")
-
-
-def verdict(ours: Sequence[float], theirs: Sequence[float], title: str) -> str:
-    """As :func:`avjepa.reports.tables.gain_verdict`, where both are there."""
-    finite = all(values and math.isfinite(mean_and_spread(values)[0]) for values in (ours, theirs))
-    return gain_verdict(ours, theirs, title) if finite else NONE
 
 
 def digits_of(column: Column) -> int:

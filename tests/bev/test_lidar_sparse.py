@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -178,3 +182,15 @@ def test_weights_load_as_they_were_when_mmdet3d_is_imported():
     theirs = spconv_cpu.load_spconv().SubMConv3d(4, 4, 3, bias=False)
     with pytest.raises(RuntimeError, match="size mismatch"):  # or else ours would be loaded as theirs are
         theirs.load_state_dict(dict(theirs.state_dict()))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and kernels to choose from")
+def test_without_a_gpu_no_gpu_kernel_is_described():
+    """In a process of its own: others may have imported spconv here before."""
+    code = (
+        "from avjepa.bev.spconv_cpu import load_spconv; load_spconv(); from spconv import algo; "
+        "print(len(algo.CONV.all_desps))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "0"

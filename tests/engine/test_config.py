@@ -6,7 +6,7 @@ import pytest
 import torch
 from nuscenes.utils.splits import create_splits_scenes
 
-from avjepa.engine.config import load_config, use_amp
+from avjepa.engine.config import load_config, settings_text, use_amp
 from avjepa.engine.registry import build
 from avjepa.errors import ConfigError
 
@@ -43,6 +43,53 @@ def test_missing_and_broken_configs(tmp_path):
     (tmp_path / "b.py").write_text("x = 1 / 0\n")
     with pytest.raises(ConfigError, match=r"b\.py: ZeroDivisionError"):
         load_config(tmp_path / "b.py")
+
+
+def leaves(value, name: str = "") -> dict[str, object]:
+    """Settings by dotted key; imported names at the top are none."""
+    if isinstance(value, dict) and value:
+        parts = value.items()
+    elif isinstance(value, list | tuple) and any(isinstance(part, dict) for part in value):
+        parts = enumerate(value)
+    else:
+        return {name: value}
+    return {
+        key: leaf for part, inner in parts for key, leaf in leaves(inner, f"{name}.{part}" if name else part).items()
+    }
+
+
+def test_settings_are_a_line_each():
+    cfg = load_config(TINY)
+    lines = dict(line.split(" = ", 1) for line in settings_text(cfg).splitlines())
+    imported = {key for key, value in cfg.items() if isinstance(value, type)}
+    settings = leaves({key: value for key, value in cfg.to_dict().items() if key not in imported})
+    assert set(lines) == set(settings)
+    assert len(lines) > 100
+    assert lines["model.jepa.encoder.channels"] == repr(cfg.model.jepa.encoder.channels)
+    assert lines["model.jepa.type"] == "avjepa.jepa.model.BEVJEPA"
+    assert lines["train_data.dataset.context_offsets"] == "(-2, -1, 0)"
+    numbers = {key: value for key, value in settings.items() if isinstance(value, int | float)}
+    assert len(numbers) > 40
+    assert {key: lines[key] for key in numbers} == {key: repr(value) for key, value in numbers.items()}
+
+
+def test_settings_tell_configs_apart():
+    """The same config says the same; every setting that is changed is in one line, and no other line changes."""
+    before = settings_text(load_config(TINY)).splitlines()
+    assert settings_text(load_config(TINY)).splitlines() == before
+    changes = {
+        "train_cfg.max_iters": 5,
+        "custom_hooks.2.interval": 7,
+        "optim_wrapper.optimizer.lr": 0.125,
+        "model.jepa.encoder.lidar.channels": (1, 2),
+        "randomness.seed": 77,
+        "monitor.num_clips": 3,
+    }
+    for key, value in changes.items():
+        after = settings_text(load_config(TINY, {key: value})).splitlines()
+        new = set(after) - set(before)
+        assert new == {f"{key} = {value!r}"}, key
+        assert len(set(before) - set(after)) <= 1
 
 
 def test_amp_needs_a_gpu():

@@ -14,6 +14,7 @@ import torch
 
 from avjepa.engine.config import load_config
 from avjepa.engine.data import held_out_batch
+from avjepa.engine.hooks import remedies
 from avjepa.engine.probe_study import load_jepa
 from avjepa.engine.registry import build
 from avjepa.probes.frozen import FutureView, PresentView
@@ -89,3 +90,32 @@ def test_ad_l_jepa_is_the_recipe():
     assert (jepa.cell_loss, jepa.occupied_weight, jepa.target.momentum_start) == ("cosine", 0.75, 0.996)
     weights = {name: weight for name, weight in jepa.weights.items() if name != "type"}
     assert weights == {"future": 0.0, "rollout": 0.0, "covariance": 0.0, "occupancy": 0.0}
+
+
+def test_checkpoints_of_what_names_a_probe_config_are_the_defaults():
+    """tools/probe.py builds the default model for the probes of the city; those of another model name no probe config."""
+    default = load_config(ROOT / "configs" / "bev_jepa_city.py")
+    shapes = {key: value.shape for key, value in build(default.model.jepa).state_dict().items()}
+    probed = []
+    for path in sorted((ROOT / "configs" / "objectives").glob("*.py")):
+        cfg = load_config(path)
+        if cfg.get("probe_config") is not None:
+            found = {key: value.shape for key, value in build(cfg.model.jepa).state_dict().items()}
+            assert found == shapes, path.name
+            assert cfg.model.jepa.encoder == default.model.jepa.encoder, path.name
+            assert cfg.model.jepa.get("ego_motion", True), path.name
+            probed.append(path.stem)
+    assert {"changed_cells", "loss_l1", "mixed_masks", "no_grounding"} <= set(probed)
+
+
+def test_remedies_against_collapse_are_settings_of_the_config(toy):
+    """Of the default, of those without a teacher, and of rivals, which have no such weights."""
+    words = {}
+    for name in ("no_grounding", "vicreg", "sigreg", "bev_contrast", "occupancy_mae"):
+        words[name] = remedies(build(load_config(toy / "configs" / "objectives" / f"{name}.py").model.jepa))
+    learning_rate, variance = "in the config, lower optim_wrapper.optimizer.lr", "raise variance in model.jepa.weights"
+    teacher, sigreg = "take EMATarget as model.jepa.target", "raise sigreg_times_n in model.jepa.weights"
+    assert words["no_grounding"] == f"{learning_rate}, or {variance}"
+    assert words["vicreg"] == f"{learning_rate}, or {variance}, or {teacher}"
+    assert words["sigreg"] == f"{learning_rate}, or {variance}, or {sigreg}, or {teacher}"
+    assert words["bev_contrast"] == words["occupancy_mae"] == learning_rate

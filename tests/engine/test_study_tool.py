@@ -1,4 +1,7 @@
-"""tools/study.py on the toy drive: whole studies of a few steps, killed, resumed, and with objectives that fail."""
+"""tools/study.py on the toy drive: whole studies of a few steps, killed, resumed, and with objectives that fail.
+
+What a run's process is counted for, and how runs are stopped, is in test_study_training.py.
+"""
 
 from __future__ import annotations
 
@@ -9,118 +12,47 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from avjepa.cli import run_tool
-from avjepa.engine import study_training
+from avjepa.engine import probe_study, study_probes, study_runs, study_training
+from avjepa.engine.checkpoint import read_checkpoint
 from avjepa.engine.study_plan import read_plan
-from avjepa.engine.study_runs import first_change, runs_of
-from tests.toy_drive import SCENES, write_toy_drive
+from avjepa.engine.study_runs import first_change, in_words, runs_of
+from avjepa.probes.study import Study
+from tests.engine.study_toy import ROOT, write_studies
+from tests.toy_drive import SCENES
 from tools import study
-
-ROOT = Path(__file__).resolve().parents[2]
-TOY = """
-from mmengine.config import read_base
-
-with read_base():
-    from .tests.engine.toy_config import *
-
-train_data.dataset.update(scenes=("{scene}",))
-monitor.dataset.update(scenes=("{scene}",))
-"""
-PROBE = """
-from avjepa.geometry.grid import BEVGrid
-from avjepa.probes.bev_occupancy import BEVOccupancyProbe
-from avjepa.probes.heads import HeadTraining
-from avjepa.probes.supervised import SupervisedTraining
-from avjepa.sensors.nuscenes_dataset import NuScenesClips
-
-pretrain_config = "base.py"
-clips = dict(
-    type=NuScenesClips, root="nowhere", context_offsets=(-1, 0), future_offsets=(1, 2), image_size=(32, 64), max_bad_share=1.0,
-    clip_stride=1,
-)
-train_data = dict(dataset=dict(**clips, scenes=("{train}",)))
-test_data = dict(other=dict(**clips, scenes=("{test}",)))
-half_m = (-12.8, 12.8)
-grid = dict(type=BEVGrid, x_range_m=half_m, y_range_m=half_m, z_range_m=(-5.0, 3.0), cell_m=0.8, cell_z_m=8.0)
-probe = dict(type=BEVOccupancyProbe, grid=grid)
-heads = dict(linear=dict(type=HeadTraining, steps=3, batch_size=1), conv=dict(type=HeadTraining, kind="conv", steps=3))
-supervised = dict(type=SupervisedTraining, head="linear", steps=1, batch_size=1)
-"""
-STUDY = """
-objectives = dict(
-    jepa=dict(config="base.py", title="JEPA", iterations=3),
-    ungrounded=dict(config="ungrounded.py", title="no grounding", iterations=4),
-)
-reference = "jepa"
-seeds = 2
-label_shares = (0.5, 1.0)
-tasks = dict(
-    bev=dict(
-        config="probe.py", title="BEV occupancy", heads=("linear",), metrics=("auroc_known", "iou_known"),
-        options={"heads.linear.steps": 2}, supervised=True,
-    ),
-)
-"""
-COLLAPSING = """
-from mmengine.config import read_base
-
-with read_base():
-    from .base import *
-
-from avjepa.jepa.target_encoder import SharedTarget
-
-model.jepa.target = dict(type=SharedTarget, stop_gradient=False)
-model.jepa.weights.update(variance=0.0, covariance=0.0, occupancy=0.0)
-train_cfg.update(max_iters=60)
-param_scheduler[1].update(end=60)
-monitor.update(interval=10)
-"""
-BROKEN = """
-from mmengine.config import read_base
-
-with read_base():
-    from .base import *
-
-train_data.dataset.update(scenes=("scene-nowhere",))
-"""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     """A folder with a drive and configs."""
     place = tmp_path_factory.mktemp("study")
-    write_toy_drive(place / "toy", scenes=2, keyframes=6)
-    (place / "__init__.py").touch()
-    shutil.copytree(ROOT / "configs", place / "configs")
-    (place / "tests" / "engine").mkdir(parents=True)
-    shutil.copy(ROOT / "tests" / "engine" / "toy_config.py", place / "tests" / "engine")
-    base = TOY.format(scene=SCENES[0])
-    (place / "base.py").write_text(base)
-    (place / "ungrounded.py").write_text(base + "model.jepa.weights.update(occupancy=0.0)\n")
-    (place / "collapsing.py").write_text(COLLAPSING)
-    (place / "broken.py").write_text(BROKEN)
-    (place / "probe.py").write_text(PROBE.format(train=SCENES[0], test=SCENES[1]))
-    (place / "leaky_probe.py").write_text(PROBE.format(train=SCENES[1], test=SCENES[0]))
-    (place / "study.py").write_text(STUDY)
+    write_studies(place)
     return place
 
 
-@pytest.fixture(autouse=True)
-def environment(place, monkeypatch):
-    monkeypatch.setenv("AVJEPA_CACHE", str(place / "index"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("AVJEPA_NUSCENES", raising=False)
-
-
-@pytest.fixture(autouse=True)
-def signals_as_before():
+@contextmanager
+def environment(place: Path) -> Iterator[None]:
+    """Of a tool: what it sets, too, is as before afterwards."""
     handler = signal.getsignal(signal.SIGTERM)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AVJEPA_CACHE", str(place / "index"))
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.delenv("AVJEPA_NUSCENES", raising=False)
+        yield
     signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(autouse=True)
+def environment_of_a_test(place):
+    with environment(place):
+        yield
 
 
 def arguments(place: Path, out: Path, *more: str, config: str = "study.py") -> list[str]:
@@ -136,16 +68,10 @@ def mistake(capsys, argv: list[str]) -> str:
 
 @pytest.fixture(scope="module")
 def finished(place, tmp_path_factory) -> Path:
-    """A whole study, two workers; module-wide, so with an environment of its own."""
+    """A whole study, two workers."""
     out = tmp_path_factory.mktemp("finished") / "out"
-    done = subprocess.run(
-        [sys.executable, "tools/study.py", *arguments(place, out, "--workers", "2")],
-        cwd=ROOT,
-        env={**os.environ, "AVJEPA_CACHE": str(place / "index"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    with environment(place):
+        study.main(arguments(place, out, "--workers", "2"))
     return out
 
 
@@ -165,7 +91,7 @@ def test_a_whole_study(finished):
         assert run["monitors"]["std"] > 0
     rows = record["tasks"]["bev"]["rows"]
     trained = {(row["name"], row["label_share"], row["seed"]) for row in rows if row["head"]}
-    names = ("jepa", "ungrounded", "raw input", "random init", "supervised from scratch")
+    names = ("jepa", "ungrounded", "raw input", "random init")
     assert trained == {(name, share, seed) for name in names for share in (0.5, 1.0) for seed in (0, 1)}
     scores = {
         (row["name"], row["seed"]): row["metrics"]["other"]["auroc_known"] for row in rows if row["label_share"] == 1
@@ -223,56 +149,97 @@ def test_scenes_that_were_trained_on_are_not_scored(place, finished, capsys):
     assert f"the checkpoint was pretrained on {SCENES[0]}" in mistake(capsys, arguments(place, finished, *options))
 
 
+def test_probes_that_fail_are_named_and_the_others_go_on(place, finished, tmp_path, monkeypatch, capsys):
+    """Rows of one checkpoint and of the raw input are still to be made: first every worker dies, then one row cannot be made."""
+    out = tmp_path / "out"
+    shutil.copytree(finished, out, symlinks=True)
+    rows = out / "probes" / "bev" / "rows"
+    for row in [*rows.glob("jepa-*seed1-*.json"), *rows.glob("raw_input-*.json")]:
+        row.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(study_probes, "_start_worker", os._exit)
+        said = mistake(capsys, arguments(place, out, "--workers", "2"))
+    assert f"BEV occupancy: probing failed: jepa, seed 1: {study_probes.KILLED}" in said
+    assert f"BEV occupancy: probing failed: raw input: {study_probes.KILLED}" in said
+    tables = (out / "study.md").read_text()
+    assert "| raw input | failed | failed |" in tables
+    assert "Probing failed: BEV occupancy: " in tables
+
+    trained_rows = Study.trained_rows
+
+    def failing(self, names, seeds):
+        if names == ["jepa"]:
+            raise ValueError("no such\nluck")
+        return trained_rows(self, names, seeds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "trained_rows", failing)
+        said = mistake(capsys, arguments(place, out, "--workers", "1"))
+    assert "BEV occupancy: probing failed: jepa, seed 1: ValueError: no such luck. The same command tries again" in said
+    assert "probing failed: raw input" not in said
+    assert len(list(rows.glob("raw_input-*.json"))) == 4  # two seeds, two shares
+    record = json.loads((out / "study.json").read_text())["tasks"]["bev"]
+    assert record["failures"] == [{"name": "jepa", "seeds": [1], "reason": "ValueError: no such luck"}]
+    assert "(1 of 2 seeds), others failed" in (out / "study.md").read_text()
+    study.main(arguments(place, out, "--report-only"))  # says it again, and is no failure itself
+    assert "ValueError: no such luck" in (out / "study.md").read_text()
+
+    study.main(arguments(place, out, "--workers", "1"))
+    assert "failed" not in (out / "study.md").read_text()
+    assert kept_rows(out) == kept_rows(finished)
+
+
+def kept_rows(out: Path) -> list[dict]:
+    return json.loads((out / "study.json").read_text())["tasks"]["bev"]["rows"]
+
+
+def test_a_checkpoint_is_read_once(place, finished, monkeypatch):
+    """For its iteration and for its scenes, by however many tasks."""
+    read = []
+
+    def reading(path):
+        read.append(path)
+        return read_checkpoint(path)
+
+    plan = read_plan(place / "study.py", None, str(place / "toy"), None)
+    runs = runs_of(plan, finished)
+    probes = study_probes.probes_of(plan, finished, runs)
+    (bev,) = probes.studies(probes.sources([]), ["bev"], lambda items, what, total: items).values()
+    monkeypatch.setattr(probe_study, "read_checkpoint", reading)
+    splits = study_probes.split_records(probes, {"bev": bev, "again": bev})
+    assert splits["bev"] == splits["again"]
+    assert sorted(read) == sorted(run.checkpoint for run in runs)
+    assert len(read) == 4
+    monkeypatch.setattr(study_runs, "read_checkpoint", None)
+    assert [in_words(run) for run in runs] == [in_words(run) for run in runs_of(plan, finished)]
+
+
 def test_objectives_that_fail_stay_in_the_table(place, tmp_path, capsys):
-    config = (
-        STUDY.replace("ungrounded=", "collapsing=")
-        .replace('"ungrounded.py"', '"collapsing.py"')
-        .replace(", iterations=4)", ")")
-    )
-    config = config.replace("reference", 'objectives["broken"] = dict(config="broken.py", title="broken")\nreference')
-    (place / "failing.py").write_text(
-        config.replace("seeds = 2", "seeds = 1").replace("supervised=True", "supervised=False")
-    )
-    said = mistake(capsys, arguments(place, tmp_path, "--workers", "1", config="failing.py"))
+    argv = arguments(place, tmp_path, "--workers", "1", config="failing.py")
+    said = mistake(capsys, argv)
     assert "broken, seed 0: failed after 0 of 9 steps: exit code 2: error: " in said
     assert "scene-nowhere" in said
     record = json.loads((tmp_path / "study.json").read_text())
     runs = {run["objective"]: run for run in record["runs"]}
-    assert {name: run["state"] for name, run in runs.items()} == {
-        "jepa": "finished",
-        "collapsing": "collapsed",
-        "broken": "failed",
-    }
+    assert {name: run["state"] for name, run in runs.items()} == {"collapsing": "collapsed", "broken": "failed"}
     step = runs["collapsing"]["stopped_at"]
     assert 0 < step < 60
     assert runs["collapsing"]["reason"].startswith(f"embedding collapsed at iteration {step}: std ")
     probed = {row["name"] for row in record["tasks"]["bev"]["rows"]}
-    assert {"jepa", "collapsing"} < probed  # the collapsed one by its last checkpoint
+    assert "collapsing" in probed  # by its last checkpoint
     assert "broken" not in probed
     tables = (tmp_path / "study.md").read_text()
     assert f"0 of 1 finished; seed 0 collapsed at step {step} of 60, checkpoint of step" in tables
-    assert "| broken | - | - | 0." in tables
+    assert "| broken | - | 0." in tables
 
     # Again: the collapse is a result, the failure is tried again, and its costs add up.
-    mistake(capsys, arguments(place, tmp_path, "--workers", "1", config="failing.py"))
+    mistake(capsys, argv)
     again = {run["objective"]: run for run in json.loads((tmp_path / "study.json").read_text())["runs"]}
     assert len(again["collapsing"]["parts"]) == 1
     assert len(again["broken"]["parts"]) == 2
     assert again["broken"]["core_minutes"] == pytest.approx(
         sum(part["core_s"] for part in again["broken"]["parts"]) / 60
     )
-
-
-def start(place: Path, out: Path, iterations: int) -> subprocess.Popen:
-    options = (
-        "--only",
-        "jepa",
-        "--cfg-options",
-        f"objectives.jepa.iterations={iterations}",
-        "tasks.bev.supervised=False",
-    )
-    argv = arguments(place, out, "--workers", "1", "--seeds", "1", *options)
-    return subprocess.Popen([sys.executable, "tools/study.py", *argv], cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:
@@ -290,14 +257,15 @@ def processes_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_stopped_in_the_middle_it_goes_on(place, tmp_path, how):
-    """No process is left, nothing is half-written, and what was trained is not trained again."""
+def test_killed_in_the_middle_it_goes_on(place, tmp_path):
+    """No process is left, nothing is half-written, and what was trained is not trained again. Nothing is probed here."""
     out = tmp_path / "out"
     folder = out / "runs" / "jepa" / "seed0"
-    process = start(place, out, 21)
+    iterations = ("--cfg-options", "objectives.jepa.iterations=15")
+    argv = arguments(place, out, "--workers", "1", "--seeds", "1", "--only", "jepa", "--tasks", *iterations)
+    process = subprocess.Popen([sys.executable, "tools/study.py", *argv], cwd=ROOT, stdout=subprocess.DEVNULL)
     wait_for(lambda: (folder / "last.pth").exists(), process)
-    process.send_signal(how)
+    process.kill()
     process.wait()
     deadline = time.monotonic() + 20
     while processes_in(out):
@@ -305,21 +273,31 @@ def test_stopped_in_the_middle_it_goes_on(place, tmp_path, how):
         time.sleep(0.1)
     stopped = json.loads((folder / "cost.json").read_text())
     assert stopped["state"] == "unfinished"
-    assert (stopped["parts"][0]["core_s"] is None) == (how == signal.SIGKILL)  # nobody was left to count it
-    run = runs_of(read_plan(place / "study.py", {"objectives.jepa.iterations": 21}, str(place / "toy"), 1), out)[0]
-    assert 0 < run.iteration < 21
+    assert stopped["parts"][0]["core_s"] is None  # nobody was left to count it
+    run = runs_of(read_plan(place / "study.py", {"objectives.jepa.iterations": 15}, str(place / "toy"), 1), out)[0]
+    assert 0 < run.iteration < 15
 
-    again = start(place, out, 21)
-    assert again.wait() == 0
+    study.main(argv)
     run = json.loads((folder / "cost.json").read_text())
     assert run["state"] == "finished"
     assert len(run["parts"]) == 2
     assert "--resume" in run["parts"][1]["command"]
     curve = [json.loads(row)["iteration"] for row in (folder / "loss_curve.jsonl").read_text().splitlines()]
-    assert curve == list(range(1, 22))
-    summary = json.loads((out / "study.json").read_text())["runs"][0]
-    assert summary["is_counted"] == (how != signal.SIGKILL)
-    assert summary["core_minutes"] == pytest.approx(sum(part["core_s"] or 0 for part in run["parts"]) / 60)
+    assert curve == list(range(1, 16))
+    record = json.loads((out / "study.json").read_text())
+    assert not record["runs"][0]["is_counted"]
+    assert record["runs"][0]["core_minutes"] == pytest.approx(run["parts"][1]["core_s"] / 60)
+    assert record["tasks"]["bev"]["rows"] == []
+    assert not (out / "probes").exists()
+
+
+def test_a_kill_is_an_interruption(place, tmp_path, capsys, monkeypatch):
+    """SIGTERM reaches the runs as Ctrl-C does."""
+    monkeypatch.setattr(study, "train_runs", lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as left:
+        run_tool(lambda: study.main(arguments(place, tmp_path)))
+    assert left.value.code == 130
+    assert capsys.readouterr().err.strip().endswith("interrupted")
 
 
 @pytest.mark.parametrize(

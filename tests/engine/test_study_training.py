@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from avjepa.engine import study_training
 from avjepa.engine.checkpoint import FORMAT, write_atomically
 from avjepa.engine.study_runs import RECORD, RunRecord, TrainingRun, in_words, state_in_words
 from avjepa.engine.study_training import train_runs
@@ -27,6 +32,30 @@ class Burning(Dataset):
 
 list(DataLoader(Burning(), num_workers=1, persistent_workers=True))
 print("main", time.process_time())
+"""
+
+
+# Says when it is asked to end, and takes its time.
+SLOW_TO_END = """
+import pathlib, sys, time
+
+folder = pathlib.Path(sys.argv[sys.argv.index("--work-dir") + 1])
+try:
+    (folder / "begun").touch()
+    while True:
+        time.sleep(0.01)
+except KeyboardInterrupt:
+    asked = time.monotonic()
+    time.sleep(1.0)
+    (folder / "times").write_text(f"{asked} {time.monotonic()}")
+    sys.exit(130)
+"""
+DEAF = """
+import pathlib, signal, sys, time
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+(pathlib.Path(sys.argv[sys.argv.index("--work-dir") + 1]) / "begun").touch()
+time.sleep(600)
 """
 
 
@@ -110,3 +139,55 @@ def test_options_reach_the_tool(tmp_path):
     run = train(tmp_path, "import sys; print(sys.argv[1:])")
     said = (run.folder / "train.log").read_text()
     assert f"['config.py', '--work-dir', '{run.folder}', '--cfg-options', 'randomness.seed=0']" in said
+
+
+def stop_when_begun(tmp_path: Path, script: str) -> list[TrainingRun]:
+    """Three runs, two at once, stopped by SIGTERM as tools/study.py hears it when both of these have begun."""
+    runs = [run_in(tmp_path / str(seed), seed) for seed in range(3)]
+
+    def stop() -> None:
+        while not all((run.folder / "begun").exists() for run in runs[:2]):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=stop, daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, script, runs)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return runs
+
+
+def test_all_are_stopped_at_once_and_counted(tmp_path):
+    runs = stop_when_begun(tmp_path, SLOW_TO_END)
+    times = [[float(t) for t in (run.folder / "times").read_text().split()] for run in runs[:2]]
+    assert max(asked for asked, _ in times) < min(ended for _, ended in times)
+    for run in runs[:2]:
+        kept = json.loads((run.folder / RECORD).read_text())
+        assert (kept["state"], kept["reason"]) == ("unfinished", "interrupted")
+        (part,) = kept["parts"]
+        assert part["exit_code"] == 130
+        assert part["core_s"] > 0
+        assert part["wall_s"] >= 1.0
+    assert not runs[2].folder.exists()  # it never began
+
+
+def test_one_that_does_not_listen_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_training, "PATIENCE_S", 0.5)
+    for run in stop_when_begun(tmp_path, DEAF)[:2]:
+        assert run.record.reason == "interrupted"
+        assert run.record.parts[0].exit_code == -signal.SIGKILL
+        assert run.record.is_counted
+
+
+def test_one_that_ended_by_itself_is_counted_when_the_others_are_stopped(tmp_path):
+    """Its end is noticed by nobody else than the one who counts."""
+    tool = tmp_path / "tool.py"
+    tool.write_text("pass")
+    process = study_training.Process(run_in(tmp_path / "run"), tool, 1)
+    os.waitid(os.P_PID, process.process.pid, os.WEXITED | os.WNOWAIT)
+    study_training.stop_all([process])
+    assert process.part.exit_code == 0
+    assert process.part.core_s > 0

@@ -184,3 +184,17 @@ def test_probes_and_monitors_read_it_as_any_world_model():
     monitors = measure(bev_contrast().eval(), tiny.batch())
     assert monitors["std"] > 0.1
     assert monitors["ratio_all"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_info_nce_is_float32_under_mixed_precision():
+    """A temperature of .07 makes logits of 14, where bfloat16 counts in steps of .06."""
+    generator = torch.Generator().manual_seed(0)
+    theirs = torch.randn(300, 32, generator=generator)
+    ours = theirs + 0.5 * torch.randn(300, 32, generator=generator)
+    exact = info_nce(ours, theirs, 0.07)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(info_nce(ours, theirs, 0.07), exact)
+        rounded = info_nce(ours.bfloat16(), theirs.bfloat16(), 0.07)  # as a projection gives them there
+    assert rounded.dtype == torch.float32
+    assert torch.isfinite(rounded).all()
+    torch.testing.assert_close(rounded, exact, atol=0.05, rtol=0.02)

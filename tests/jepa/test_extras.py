@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +16,10 @@ from avjepa.jepa.hypotheses import FutureHypotheses
 from avjepa.jepa.losses import LossWeights, cell_error, stratified_mean
 from avjepa.jepa.model import BEVJEPA
 from avjepa.jepa.target_encoder import normalised
+from avjepa.jepa.target_regions import scenes_of
 from avjepa.jepa.uncertainty import PredictionUncertainty, calibration_error, spearman
+from avjepa.sensors.collate import collate_clips
+from avjepa.sensors.sample import Clip
 from tests.jepa import tiny
 
 
@@ -287,11 +291,38 @@ def test_a_model_without_ego_motion_does_not_know_the_poses():
 
 
 def test_a_model_reads_the_newest_frames_it_has_room_for():
+    """Clips with an older frame are clips without it: masks, embeddings, predictions and losses."""
     model = tiny.jepa(cameras=False).eval()
-    clips = tiny.batch(frames=5)  # two past and present, three future ones
-    three = replace(clips, num_context=3, now_T_frame=clips.now_T_frame)
-    newest = three.context_in_now(2)
-    assert newest.num_frames == 4
-    assert model.encode_frames(three).shape[:2] == (2, 2)
+    whole = [tiny.clip(seed, frames=5) for seed in (0, 1)]
+    three = collate_clips([Clip(clip.frames, 3, clip.seed) for clip in whole])
+    two = collate_clips([Clip(clip.frames[1:], 2, clip.seed) for clip in whole])
+    assert three.shape == (2, 5)
+    assert torch.equal(model.draw_mask(three).hidden, model.draw_mask(two).hidden)
+    assert torch.equal(model.encode_frames(three), model.encode_frames(two))
+    terms, expected = model(three)[0].named(), model(two)[0].named()
+    assert terms == expected
+    swapped = collate_clips(
+        [Clip((clip.frames[0], *clip.frames[:1], *clip.frames[2:]), 3, clip.seed) for clip in whole]
+    )
+    assert not torch.equal(
+        model.encode_frames(swapped), model.encode_frames(two)
+    )  # the frame before the present is read
     with pytest.raises(ValueError, match="want 2 past and present frames, but the clips have 1"):
-        model.encode_frames(replace(clips, num_context=1))
+        model.encode_frames(replace(two, num_context=1))
+
+
+def test_masks_look_at_the_frames_that_the_model_reads():
+    """A post that only an older frame sees is in no scene."""
+    world, place = tiny.world(), np.array([3.0, -5.0])
+    post = np.c_[np.tile(place, (40, 1)), np.linspace(0.1, 1.8, 40)]
+    seen = [np.concatenate([world, post]), world, world]
+    frames = tuple(tiny.frame_of(points, np.eye(4), np.array([0, 0, 1.8]), i) for i, points in enumerate(seen))
+    clips = collate_clips([Clip(frames, 3)])
+    (all_three,), (newest,) = (scenes_of(clips, tiny.BEV, number) for number in (3, 2))
+    row, column = (int((x + tiny.HALF_M) / 0.8) for x in place[::-1])
+    assert all_three.union[row, column] == OCCUPIED
+    assert newest.union[row, column] != OCCUPIED
+    assert newest.states.shape[0] == 2
+    assert all_three.tallest_m[row, column] > newest.tallest_m[row, column]
+    with pytest.raises(ValueError, match="want 4 past and present frames, but the clips have 3"):
+        scenes_of(clips, tiny.BEV, 4)

@@ -126,3 +126,15 @@ def test_total_is_the_weighted_sum_and_zero_switches_off():
     assert list(more.named()) == [term.name for term in fields(LossWeights)] + ["deep"]
     broken = LossTerms(*(torch.tensor(1.0),) * 6, torch.tensor(float("nan")), LossWeights(occupancy=0))
     assert broken.total().item() == pytest.approx(1 + 1 + 0.5 + 1 + 0.04)
+
+
+def test_variance_and_covariance_are_float32_under_mixed_precision():
+    """A mean far from zero and a small spread, which sums in bfloat16 would lose."""
+    z = 3 + 0.2 * torch.randn(2000, 16, generator=torch.Generator().manual_seed(0))
+    exact = torch.stack(variance_covariance(z))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(torch.stack(variance_covariance(z)), exact)
+        rounded = torch.stack(variance_covariance(z.bfloat16()))  # as convolutions give them there
+    assert rounded.dtype == torch.float32
+    assert torch.isfinite(rounded).all()
+    torch.testing.assert_close(rounded, exact, atol=1e-5, rtol=0.02)

@@ -29,7 +29,7 @@ def occupancy_mae(seed: int = 0, cameras: bool = False, sensor_drop: SensorDrop 
 def counted_voxels(model: OccupancyMAE, clips) -> torch.Tensor:
     """(B, K, Z, Y, X), bool: what the loss may count, spelled out voxel by voxel."""
     states = model.decoder.targets(clips)
-    hidden = model.mask.draw(scenes_of(clips, model.encoder.grid), clips.seeds).hidden
+    hidden = model.mask.draw(scenes_of(clips, model.encoder.grid, tiny.CONTEXT), clips.seeds).hidden
     _, overlap = model.predict(model.encode_context(clips)[0], clips)
     counted = (states != UNOBSERVED) & overlap[:, :, None]
     counted[:, 0] &= hidden[:, None]

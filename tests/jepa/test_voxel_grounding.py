@@ -17,7 +17,7 @@ def test_the_term_is_that_of_occupancy_mae_on_the_same_predictions():
     torch.manual_seed(0)
     model, clips = grounded().eval(), tiny.batch()
     terms, predictions = model(clips)
-    hidden = model.mask.draw(scenes_of(clips, model.encoder.grid), clips.seeds).hidden
+    hidden = model.mask.draw(scenes_of(clips, model.encoder.grid, tiny.CONTEXT), clips.seeds).hidden
     raw, counted = model.predict(predictions.state, clips)
     counted = counted.clone()
     counted[:, 0] &= hidden

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from avjepa.conventions import FREE, OCCUPIED, UNOBSERVED
+from avjepa.jepa.predictor import TemporalContext
 from avjepa.jepa.target_encoder import normalised
 from avjepa.probes.baselines import raw_features
 from avjepa.probes.residual import ResidualView, occupancy_change, static_residual
@@ -70,3 +73,37 @@ def test_channels():
     assert raw.shape[1] == 6 * tiny.CONTEXT + tiny.CONTEXT - 1
     assert ResidualView(norm_only=True).raw(clips, tiny.BEV).shape == (2, 1, 32, 32)
     assert repr(ResidualView()) != repr(ResidualView(norm_only=True))
+
+
+def test_without_ego_motion_the_residual_is_of_cells_that_move_with_the_car():
+    """What the model does not know, its view must not know either: other poses give the same maps."""
+    clips = tiny.batch(0, 1)
+    moved = replace(clips, now_T_frame=clips.now_T_frame.clone())
+    moved.now_T_frame[:, 0, :2, 3] += 2.0
+    for ego_motion in (True, False):
+        jepa = tiny.jepa(0, cameras=False, ego_motion=ego_motion).eval()
+        with torch.inference_mode():
+            full, full_moved = ResidualView().embed(jepa, clips), ResidualView().embed(jepa, moved)
+            state, z = jepa.encode_context(clips)
+        assert torch.equal(full, full_moved) is not ego_motion
+        channels = tiny.CHANNELS
+        torch.testing.assert_close(full[:, : 2 * channels], torch.cat([normalised(state), normalised(z)], 1))
+        assert torch.isfinite(full).all()
+
+
+def test_without_a_past_there_is_no_residual():
+    """One frame a clip, of a model that reads one: nothing is known to move, and no score is nan."""
+    jepa = tiny.jepa(0, cameras=False).eval()
+    jepa.temporal = TemporalContext(tiny.CHANNELS, 1).eval()
+    clips = collate_clips([Clip(tiny.clip(seed).frames[1:], 1, seed) for seed in (0, 1)])
+    with torch.inference_mode():
+        full, norm = ResidualView().embed(jepa, clips), ResidualView(norm_only=True).embed(jepa, clips)
+        state, z = jepa.encode_context(clips)
+    channels = tiny.CHANNELS
+    torch.testing.assert_close(full[:, : 2 * channels], torch.cat([normalised(state), normalised(z)], 1))
+    assert not full[:, 2 * channels :].any()
+    assert not norm.any()
+    assert ResidualView().raw(clips, tiny.BEV).shape == (2, 6, 32, 32)
+    raw = ResidualView(norm_only=True).raw(clips, tiny.BEV)
+    assert raw.shape == (2, 1, 32, 32)
+    assert not raw.any()

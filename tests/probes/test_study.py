@@ -90,6 +90,23 @@ def test_a_stopped_study_ends_like_one_that_was_not(root, tmp_path):
     assert list(study_in(tmp_path / "stopped", root).rows()) == list(study_in(tmp_path / "whole", root).rows())
 
 
+def test_files_are_asked_for_once(root, tmp_path, monkeypatch):
+    """Whatever a study is asked: what is kept, where a row is, its rows by share and seed."""
+    study, asked = study_in(tmp_path, root, sources=no_jepa(), label_shares=(0.5, 1.0)), []
+    fingerprint = task_module.clip_fingerprint
+    monkeypatch.setattr(
+        task_module, "clip_fingerprint", lambda dataset, clip: asked.append(clip) or fingerprint(dataset, clip)
+    )
+    assert set(study.kept().values()) == {None}
+    first = len(asked)
+    clips = len(study.train)
+    assert first == 3 * clips + 2 * -(-clips // 2)  # both tests and training; half of training for each of two seeds
+    rows = list(study.rows())
+    assert list(study.kept().values()) == rows
+    assert all(study.file_of(row).is_file() for row in rows if row.head)
+    assert len(asked) == first
+
+
 def test_another_question_is_not_answered_by_a_kept_row(root, tmp_path):
     list(study_in(tmp_path, root).rows())
     kept = set((tmp_path / "results" / "rows").glob("*.json"))

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from avjepa.probes.study import RANDOM_INIT, RAW_INPUT, SUPERVISED, Row
+from avjepa.probes.study import ANSWERS, RANDOM_INIT, RAW_INPUT, SUPERVISED, Row
 from avjepa.reports.html_study import study_markdown, study_page
 from avjepa.reports.study_figures import study_figures
 from avjepa.reports.study_tables import (
     Column,
+    ProbeFailure,
     RunSummary,
     StudyResult,
     TaskRows,
@@ -22,8 +23,8 @@ from avjepa.reports.study_tables import (
     runs_table,
     share_table,
     state_cell,
-    verdict_table,
 )
+from avjepa.reports.study_verdicts import verdict_table
 
 ORIGIN = {"command": "python tools/study.py <a> & b", "commit": None}
 
@@ -51,7 +52,7 @@ def result() -> StudyResult:
         row("the truth", 0, 1.0, 0.0, head=""),
     ]
     columns = {"iou": "IoU", "l1": "L1 m ↓"}
-    task = TaskRows("map", columns, ("conv",), ("near",), ("the truth",), rows)
+    task = TaskRows("map", columns, ("conv",), ("near",), ("the truth",), rows, [])
     runs = {
         "jepa": [run(s, minutes) for s, minutes in enumerate((10, 12, 14))],
         "mae": [run(0, 20), run(1, 22, is_counted=False), run(2, 3, "collapsed at step 7 | of 200")],
@@ -91,16 +92,78 @@ def test_the_main_table(result):
     assert lines[2] == "| JEPA | 0.600 ± 0.100 | 2.100 ± 0.100 | 12.0 ± 2.0 | 3 of 3 finished |"
 
 
-def test_verdicts_ask_for_more_than_the_larger_spread(result):
-    table = verdict_table(result, "near")
-    assert table.rows == {
-        "against MAE": ["gain", "loss"],  # .18 > .100; of an error of 2.1 against 1.1
-        "against never run": ["-", "-"],
-        f"against {SUPERVISED}": ["loss", "loss"],
-        f"against {RANDOM_INIT}": ["gain", "-"],
-        f"against {RAW_INPUT}": ["no difference", "no difference"],
-    }
-    assert "One seed" in verdict_table(replace(result, seeds=1), "near").note
+def test_verdicts_ask_for_more_than_the_larger_spread_and_for_seeds(result):
+    """JEPA .5 .6 .7 and 2.0 2.1 2.2 m, seed by seed."""
+    rows = verdict_table(result, "near").rows
+    assert rows["against MAE"] == ["gain, better in 3 of 3 seeds", "loss, better in 0 of 3 seeds"]
+    assert rows["against never run"] == ["-", "-"]
+    assert rows[f"against {SUPERVISED}"] == ["one seed: no verdict"] * 2
+    assert rows[f"against {RANDOM_INIT}"] == ["one seed: no verdict", "-"]  # whose error is not defined
+    # Two seeds in common: .55 ± .07 against .65; 2.05 ± .07 against 2.05.
+    assert rows[f"against {RAW_INPUT}"] == ["loss, better in 0 of 2 seeds", "no gain, better in 1 of 2 seeds"]
+    one = verdict_table(with_rows(result, lambda row: row.seed == 0), "near").rows
+    assert set(one["against MAE"]) == {"one seed: no verdict"}
+    assert set(one["against the best answer without training"]) == {"one seed: no verdict"}
+
+
+def with_rows(result: StudyResult, keep) -> StudyResult:
+    task = result.tasks["map"]
+    return replace(result, tasks={"map": replace(task, rows=[row for row in task.rows if keep(row)])})
+
+
+def test_a_gain_within_the_spread_is_none_though_every_seed_is_better(result):
+    table = verdict_table(replace(result, reference="mae"), "near")
+    assert table.rows["against JEPA"] == ["loss, better in 0 of 3 seeds", "gain, better in 3 of 3 seeds"]
+    rows = [row("jepa", s, v, 1.0) for s, v in enumerate((0.2, 0.4, 0.6))]
+    rows += [row("mae", s, v, 1.0) for s, v in enumerate((0.1, 0.3, 0.5))]
+    close = replace(result.tasks["map"], rows=rows)
+    table = verdict_table(replace(result, tasks={"map": close}), "near")
+    assert table.rows["against MAE"] == ["no gain, better in 3 of 3 seeds", "no gain, better in 0 of 3 seeds"]
+
+
+def test_verdicts_against_answers_without_training(result):
+    """Copied: .8 and 3.0 m; all free: .0 and 1.5 m; the truth is no rival."""
+    rows = verdict_table(result, "near").rows
+    loss, gain = "loss, better in 0 of 3 seeds", "gain, better in 3 of 3 seeds"
+    assert rows["against the best answer without training"] == [loss, loss]
+    assert rows["against copied"] == [loss, gain]
+    assert rows["against all free"] == [gain, loss]
+    assert "against the truth" not in rows
+    far = replace(result.tasks["map"], title="other", rows=[row("jepa", s, 0.5, 1.0) for s in range(3)])
+    both = verdict_table(replace(result, tasks={**result.tasks, "other": far}), "near").rows
+    assert both["against copied"] == [loss, gain, "-", "-"]  # the other task has no such answer
+
+
+def test_few_labels_against_all_of_them_from_scratch(result):
+    """JEPA's heads see 10 %; supervised from scratch sees 100 %."""
+    name = f"with 10 % of the labels, against {SUPERVISED} with 100 %"
+    assert verdict_table(result, "near").rows[name] == ["-", "-"]
+    few = [row("jepa", s, v, 0.5, share=0.1) for s, v in enumerate((0.90, 0.91, 0.92))]
+    scratch = [row(SUPERVISED, s, v, 0.5, head="linear") for s, v in enumerate((0.7, 0.8, 0.8))]
+    scratch += [row(SUPERVISED, s, 1.0, 0.0, share=0.1, head="linear") for s in range(3)]  # not these
+    task = replace(result.tasks["map"], rows=few + scratch)
+    table = verdict_table(replace(result, tasks={"map": task}), "near")
+    assert table.rows[name] == ["gain, better in 3 of 3 seeds", "no gain, better in 0 of 3 seeds"]
+    assert name not in verdict_table(with_rows(result, lambda row: row.name != SUPERVISED), "near").rows
+
+
+def test_failed_probes_are_named_in_the_table(result):
+    failures = [
+        ProbeFailure("mae", (2,), "OSError: disk full"),
+        ProbeFailure("idle", (0, 1, 2), "killed"),
+        ProbeFailure(ANSWERS, (0,), "no map"),
+    ]
+    task = replace(result.tasks["map"], failures=failures)
+    failed = replace(result, tasks={"map": task})
+    table = main_table(with_rows(failed, lambda row: row.head and (row.name, row.seed) != ("mae", 2)), "near")
+    assert table.rows["MAE"][0] == "0.415 ± 0.007 (2 of 3 seeds), others failed"
+    assert table.rows["never run"][:2] == ["failed", "failed"]
+    assert table.rows["JEPA"][0] == "0.600 ± 0.100"
+    assert table.rows["best answer without training"] == ["failed", "failed", "-", "-"]
+    assert table.note == (
+        "Probing failed: map: mae, seed 2: OSError: disk full; map: idle: killed; map: answers without training: no map."
+    )
+    assert main_table(result, "near").rows["MAE"][0] == "0.420 ± 0.010"
 
 
 def test_shares_of_labels(result):

@@ -36,8 +36,10 @@ def test_each_data_set_as_often_as_asked_for(toy_drive):
 
 
 def test_data_sets_must_fit_together(toy_drive):
-    with pytest.raises(ConfigError, match="same frames, image size and cameras"):
+    with pytest.raises(ConfigError, match="same frames, sweeps, image size and cameras"):
         JoinedClips((drive(toy_drive), drive(toy_drive, (1, 2))), (1, 1))
+    with pytest.raises(ConfigError, match="same frames, sweeps, image size and cameras"):
+        JoinedClips((drive(toy_drive, (1,)), drive(toy_drive, (2,))), (1, 1))  # as many frames, at other times
     with pytest.raises(ConfigError, match="one number of repeats"):
         JoinedClips((drive(toy_drive),), (1, 2))
     with pytest.raises(ConfigError, match="one number of repeats"):

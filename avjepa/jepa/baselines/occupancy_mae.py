@@ -84,7 +84,8 @@ class OccupancyMAE(BEVWorldModel):
 
     def forward(self, clips: ClipBatch) -> tuple[ReconstructionTerms, None]:
         """Loss terms of a batch of clips; there is no target embedding to make a picture of."""
-        hidden = self.mask.draw(scenes_of(clips, self.encoder.grid), clips.seeds).hidden
+        scenes = scenes_of(clips, self.encoder.grid, self.temporal.num_context)
+        hidden = self.mask.draw(scenes, clips.seeds).hidden
         state, _ = self.encode_context(clips, hidden, self.sensor_drop)
         raw, overlap = self.predict(state, clips)
         logits, states = self.decoder(raw), self.decoder.targets(clips)
