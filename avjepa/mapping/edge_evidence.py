@@ -1,7 +1,7 @@
 """Does the kerb lie where the prior map's drivable area ends? LiDAR returns of the ground step up there.
 
-Judged on strips along the outline, the road to the left. Where no step is seen nothing is said: there are edges without kerbs. Nor is
-anything said where a painted line runs along the outline: hatched areas end the road before the kerb does.
+Judged on strips along the outline, the road to the left. Where no step is seen nothing is said: there are edges without kerbs. Nor
+is anything said where a painted line runs along the outline: hatched areas end the road before the kerb does.
 """
 
 from __future__ import annotations
