@@ -27,6 +27,7 @@ STEP_M = 0.2
 # Paint that is there covers this share of a stop line, of a crosswalk's stripes and gaps; worn paint less.
 FULL = {"stop_line": 0.8, "ped_crossing": 0.45}
 GONE, WORN = 0.25, 0.5  # shares of the full cover
+FRESH = 2.0  # times what the road reflects
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class AreaReading:
 
     @property
     def says_worn(self) -> bool:
-        """Some paint is left."""
-        return not self.says_gone and self.cover < WORN
+        """Some paint is left, and LiDAR does not see more of it than cameras do."""
+        return not self.says_gone and self.cover < WORN and not self.reflects > FRESH
 
 
 def read_area(mosaic: Mosaic, area: BaseGeometry, layer: str) -> AreaReading:

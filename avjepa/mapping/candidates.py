@@ -108,20 +108,17 @@ def painted_area_candidates(mosaic: Mosaic, element: MapElement, taken: BaseGeom
     if reading.seen_share < SEEN_SHARE or not (reading.says_gone or reading.says_worn):
         return
     noun = {"ped_crossing": "crosswalk", "stop_line": "stop line"}[element.layer]
-    if reading.says_worn:
-        words = f"the paint of a {noun} is worn"
-        yield _area_candidate(element, "deletion", None, -1.0, reading, words, degraded=True)
-        return
-    log_odds = (
-        3.0 * (1 - reading.cover / GONE) + (1.0 if reading.reflects < 1.3 else 0.0) - 2 * (1 - reading.seen_share)
-    )
     moved = moved_stop_line(mosaic, element.geometry, taken) if element.layer == "stop_line" else None
-    if moved is None:
-        yield _area_candidate(element, "deletion", None, log_odds, reading, f"a {noun} is gone")
-    else:
+    lacking = 1 - reading.cover / GONE if reading.says_gone else 0.0
+    log_odds = 3.0 * lacking + (1.0 if reading.reflects < 1.3 else 0.0) - 2 * (1 - reading.seen_share)
+    if moved is not None:
         distance_m = moved[0].centroid.distance(element.geometry.centroid)
         words = f"a stop line moved {distance_m:.1f} m along its road"
         yield _area_candidate(element, "geometry", moved[0], log_odds + 2 * moved[1], reading, words)
+    elif reading.says_gone:
+        yield _area_candidate(element, "deletion", None, log_odds, reading, f"a {noun} is gone")
+    else:
+        yield _area_candidate(element, "deletion", None, -1.0, reading, f"the paint of a {noun} is worn", degraded=True)
 
 
 def _area_candidate(

@@ -26,6 +26,8 @@ MARGIN_M = 12.0  # around a tile, so that a crosswalk is whole in one of them
 AROUND_M = 0.7  # over which returns are counted together
 LEAST_RETURNS = 4
 LEAST_TIMES = 1.7  # as strong as the road's
+CLEAR_M = 0.6  # from what stands on the road: barriers reflect more than paint
+LEAST_SEEN = 0.7  # of a crosswalk, by cameras
 CLOSE_M = 0.8  # gaps between scan lines
 DEPTH_M = (2.0, 7.0)  # of crosswalks, along the traffic
 WIDTH_M = (3.0, 40.0)
@@ -55,7 +57,8 @@ def new_crosswalks(mosaic: Mosaic, tile: Tile, road: BaseGeometry, known: BaseGe
         return []
     sums, corner = mosaic.window(bounds)
     wanted = _inside(free, corner, sums["paint"].shape[1:])
-    regions, count = label(strong_returns(sums["ground"], wanted))
+    clear = cv2.dilate((sums["stands"][0] > 0).astype(np.uint8), np.ones((round(2 * CLEAR_M / GRID.cell_m),) * 2)) == 0
+    regions, count = label(strong_returns(sums["ground"], wanted & clear))
     found = []
     for number in range(1, count + 1):
         rows, columns = np.nonzero(regions == number)
@@ -63,7 +66,7 @@ def new_crosswalks(mosaic: Mosaic, tile: Tile, road: BaseGeometry, known: BaseGe
         if area is None or not shapely.box(*GRID.bounds_m(tile)).contains(area.centroid):
             continue
         reading = read_area(mosaic, area, "ped_crossing")
-        if STRIPED[0] < reading.cover * FULL["ped_crossing"] < STRIPED[1]:
+        if reading.seen_share >= LEAST_SEEN and STRIPED[0] < reading.cover * FULL["ped_crossing"] < STRIPED[1]:
             found.append(NewCrosswalk(area, reading))
     return found
 
