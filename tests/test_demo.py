@@ -9,6 +9,8 @@ from avjepa.engine.config import load_config
 from avjepa.engine.probe_study import chosen_heads
 from avjepa.errors import UserError
 from tools import demo
+from tools.detect_map_changes import parse_args as detect_args
+from tools.evaluate_map_changes import parse_args as score_args
 from tools.probe import parse_args
 
 MAP, BEV = "configs/probes/map_city.py", "configs/probes/bev_occupancy_city.py"
@@ -26,6 +28,8 @@ def commands(monkeypatch):
             "tools/make_city.py": Path(named.get("--out", "")) / "v1.0-mini",
             "tools/train.py": Path(named.get("--work-dir", "")) / "last.pth",
             "tools/probe.py": Path(named.get("--out", "")) / "record.json",
+            "tools/detect_map_changes.py": Path(named.get("--out", "")) / "review.html",
+            "tools/evaluate_map_changes.py": Path(named.get("--out", "")) / "evaluation.json",
             "tools/report.py": Path(command[1]) / "report.html",
         }
         products[command[0]].parent.mkdir(parents=True, exist_ok=True)
@@ -58,11 +62,27 @@ def test_every_probe_has_its_stage(tmp_path, commands):
         ["tools/probe.py", BEV, f"{out}/last.pth", *data, "--out", f"{out}/probes/bev_occupancy", *demo.OPTIONS],
     ]
     stages = json.loads((out / "stages.json").read_text())
-    names = ["city", "pretraining", "probe: map", "probe: bev occupancy", "report"]
+    names = ["city", "pretraining", "probe: map", "probe: bev occupancy", "map changes", "report"]
     assert [name for name in stages if name != "venv"] == names
     assert [command[0] for command in commands] == [
-        *("tools/make_city.py", "tools/train.py", "tools/probe.py", "tools/probe.py", "tools/report.py")
+        *("tools/make_city.py", "tools/train.py", "tools/probe.py", "tools/probe.py"),
+        *("tools/detect_map_changes.py", "tools/evaluate_map_changes.py") * 2,
+        "tools/report.py",
     ]
+
+
+def test_the_prior_map_of_each_town_is_checked_and_scored(tmp_path, commands):
+    demo_in(tmp_path)
+    city, out = tmp_path / "city", tmp_path / "out" / "map_changes"
+    for first, town in ((4, "minicity-a"), (6, "minicity-b")):
+        detect, score = (command_line[1:] for command_line in commands[first : first + 2])
+        args = detect_args(detect)
+        assert (args.map, args.data, args.out) == (city / "maps" / "prior" / f"{town}.json", city, out / town)
+        args = score_args(score)
+        assert args.reports == [f"{town}={out / town}"]
+        assert (args.truth, args.out) == (city / "maps" / "changes" / f"{town}.geojson", out / town)
+    seconds = json.loads((tmp_path / "out" / "stages.json").read_text())
+    assert seconds["map changes"] == 4 * 2.0  # the fixture's two seconds a command
 
 
 @pytest.mark.parametrize("config", demo.PROBES)

@@ -1,4 +1,4 @@
-"""The whole way in one go: generate a mini city, pretrain on it, probe what was learned by four tasks, write an HTML report."""
+"""The whole way in one go: a generated mini city, pretraining, four probes, what is wrong with its prior maps, an HTML report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from avjepa.city.drives import town_names
 from avjepa.cli import run_tool
 from avjepa.errors import UserError
 
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         _keep_seconds(args.out, "venv", float(installed.read_text()))
     report = args.out / "report.html"
     stages = stages_of(args.out, args.city, report)
-    for number, (name, (command, product)) in enumerate(stages.items(), 1):
+    for number, (name, (commands, product)) in enumerate(stages.items(), 1):
         seconds = _read_seconds(args.out)
         if name in seconds and product.exists() and name != "report":
             print(
@@ -63,29 +64,46 @@ def main(argv: list[str] | None = None) -> None:
                 flush=True,
             )
             continue
-        print(f"== {number}/{len(stages)} {name}: python {' '.join(command)}", flush=True)
-        _keep_seconds(args.out, name, _run(command))
+        stage_s = 0.0
+        for command in commands:
+            print(f"== {number}/{len(stages)} {name}: python {' '.join(command)}", flush=True)
+            stage_s += _run(command)
+        _keep_seconds(args.out, name, stage_s)
     total = sum(_read_seconds(args.out).values())
     print(
         f"\nDone in {total:.0f} s. Open {report}\nNext: python tools/train.py configs/bev_jepa_nuscenes.py --data NUSCENES_ROOT"
     )
 
 
-def stages_of(out: Path, city: Path, report: Path) -> dict[str, tuple[list[str], Path]]:
-    """By name, in order: the command of each stage, and what is there when it is done."""
+def stages_of(out: Path, city: Path, report: Path) -> dict[str, tuple[list[list[str]], Path]]:
+    """By name, in order: the commands of each stage, and what is there when it is done."""
     checkpoint, data = out / "last.pth", ["--data", str(city)]
     resume = ["--resume"] if checkpoint.is_file() else []
     stages = {
-        "city": (["tools/make_city.py", "--out", str(city)], city),
-        "pretraining": (["tools/train.py", CONFIG, *data, "--work-dir", str(out), *resume], checkpoint),
+        "city": ([["tools/make_city.py", "--out", str(city)]], city),
+        "pretraining": ([["tools/train.py", CONFIG, *data, "--work-dir", str(out), *resume]], checkpoint),
     }
     for config, settings in PROBES.items():
         task = Path(config).stem.removesuffix("_city")
         folder = out / "probes" / task
         command = ["tools/probe.py", config, str(checkpoint), *data, "--out", str(folder), *OPTIONS, *settings]
-        stages[f"probe: {task.replace('_', ' ')}"] = (command, folder / "record.json")
-    stages["report"] = (["tools/report.py", str(out), *data], report)
+        stages[f"probe: {task.replace('_', ' ')}"] = ([command], folder / "record.json")
+    stages["map changes"] = map_changes_stage(out / "map_changes", city)
+    stages["report"] = ([["tools/report.py", str(out), *data]], report)
     return stages
+
+
+def map_changes_stage(out: Path, city: Path) -> tuple[list[list[str]], Path]:
+    """Commands that check the prior map of each town and score what they find, and what the last one writes."""
+    commands, data = [], ["--data", str(city)]
+    for town in town_names("AB"):  # as tools/make_city.py makes them
+        prior, truth = city / "maps" / "prior" / f"{town}.json", city / "maps" / "changes" / f"{town}.geojson"
+        folder = out / town
+        commands += [
+            ["tools/detect_map_changes.py", *data, "--map", str(prior), "--out", str(folder)],
+            ["tools/evaluate_map_changes.py", f"{town}={folder}", *data, "--truth", str(truth), "--out", str(folder)],
+        ]
+    return commands, folder / "evaluation.json"
 
 
 def _run(command: list[str]) -> float:

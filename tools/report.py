@@ -16,6 +16,7 @@ from avjepa.cli import run_tool
 from avjepa.errors import ConfigError, DataError
 from avjepa.files import replacing
 from avjepa.reports.html import Run, page, setting
+from avjepa.reports.html_map_changes import MapChangeResult
 from avjepa.reports.html_probes import ProbeResult, place_of_task
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 from avjepa.sensors.sample import Frame
@@ -65,7 +66,8 @@ def main(argv: list[str] | None = None) -> None:
                 raise
             why_no_frame = str(error)
     out = args.out or args.run / "report.html"
-    write_text(out, page(run, probes, frame, why_no_frame, next_commands(run, probes, root)))
+    map_changes = read_map_changes(args.run / "map_changes", out.parent)
+    write_text(out, page(run, probes, frame, why_no_frame, next_commands(run, probes, root), map_changes))
     print(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -132,6 +134,25 @@ def read_probe(path: Path) -> ProbeResult:
         record=record,
         pictures={picture.stem: picture for picture in path.parent.glob("*.png") if picture.is_file()},
     )
+
+
+def read_map_changes(folder: Path, page_folder: Path) -> list[MapChangeResult]:
+    """Read what tools/evaluate_map_changes.py wrote, a folder a map; links are seen from the page's folder.
+
+    Raises:
+        DataError: a record is damaged.
+    """
+    found = []
+    for path in sorted(folder.glob("*/evaluation.json")):
+        results, review = _read_json(path), path.parent / "review.html"
+        link = os.path.relpath(review, page_folder) if review.is_file() else None
+        try:
+            found += [
+                MapChangeResult.of(name, one, link) for name, seeds in results["results"].items() for one in seeds
+            ]
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{path}: not a record of tools/evaluate_map_changes.py; remove the file") from error
+    return found
 
 
 def plain_settings(text: str) -> dict[str, Any]:

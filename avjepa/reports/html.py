@@ -1,4 +1,5 @@
 """One self-contained HTML page of a training run: pictures are inside it, nothing is loaded from elsewhere, no scripts.
+Review pages of map changes beside the run are linked.
 
 Everything that comes from a file is escaped: a run directory may come from someone else. What it does not hold is said to be
 missing.
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 
 from avjepa.conventions import CAMERAS
 from avjepa.reports.dataset_statistics import GRID, show_returns
+from avjepa.reports.html_map_changes import MapChangeResult, map_change_section
 from avjepa.reports.html_parts import (
     document,
     folded,
@@ -81,7 +83,12 @@ def setting(settings: Mapping[str, Any], dotted: str) -> Any:
 
 
 def page(
-    run: Run, probes: Sequence[ProbeResult], frame: Frame | None, why_no_frame: str, commands: Sequence[str]
+    run: Run,
+    probes: Sequence[ProbeResult],
+    frame: Frame | None,
+    why_no_frame: str,
+    commands: Sequence[str],
+    map_changes: Sequence[MapChangeResult] = (),
 ) -> str:
     """The whole page.
 
@@ -90,12 +97,14 @@ def page(
         probes: its probes, in the order to show.
         frame: a held-out keyframe to show, or None, and then ``why_no_frame``.
         commands: what to type next.
+        map_changes: reports of map changes beside the run; most runs have none, and then nothing is said of them.
     """
     title = f"{run.config_name or 'avjepa run'}: {run.folder.name}"
     sections = {
         "": _header(run) + _cards(run, probes),
         "One held-out moment": _moment(frame, why_no_frame),
         "What the frozen embedding knows": probe_section(probes),
+        **({"Where the prior maps are out of date": map_change_section(map_changes)} if map_changes else {}),
         "How it trained": _training(run),
         "Where the time went": _stages(run.stages),
         "Next": f"<pre>{escape(chr(10).join(commands))}</pre>",

@@ -242,3 +242,34 @@ def test_mistakes_are_one_line(run_dir, capsys, arguments, complaint):
     error = capsys.readouterr().err.strip()
     assert complaint in error
     assert len(error.splitlines()) == 1
+
+
+def write_evaluation(folder, **changes):
+    """As tools/evaluate_map_changes.py writes it, with what the page reads."""
+    record = {
+        "edits_in_reach": ["a", "b", "c"],
+        "events": {"confirmed": {"kind, pieces": {"found": 2, "precision": 0.5, "recall": 0.667}}},
+        "false_events": {"confirmed": 1},
+        "false_events_per_km": {"confirmed": None},
+    }
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps({"results": {"town <a>": [{**record, **changes}]}}))
+
+
+def test_map_changes_are_told_and_their_review_is_linked(tmp_path, run_dir):
+    for name in ("a", "b #1"):
+        write_evaluation(run_dir / "map_changes" / name)
+    (run_dir / "map_changes" / "b #1" / "review.html").touch()
+    made = written([run_dir, "--out", tmp_path / "pages" / "r.html"])
+    row = "town <a> 3 2 1 0.500 0.667 -"
+    assert f"{row} - {row} review.html" in made.text
+    (link,) = [target for target in made.targets if not target.startswith("data:")]
+    assert (tmp_path / "pages" / unquote(link)).resolve() == run_dir / "map_changes" / "b #1" / "review.html"
+
+
+@pytest.mark.parametrize("text", ['{"results": {"a": [{}]}}', '{"results": [1]}', "[]"])
+def test_a_damaged_evaluation_is_named(tmp_path, run_dir, text):
+    (run_dir / "map_changes" / "a").mkdir(parents=True)
+    (run_dir / "map_changes" / "a" / "evaluation.json").write_text(text)
+    with pytest.raises(DataError, match=r"evaluation\.json: not a record of tools/evaluate_map_changes"):
+        written([run_dir, "--out", tmp_path / "r.html"])
