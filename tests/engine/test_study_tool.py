@@ -244,7 +244,7 @@ def test_objectives_that_fail_stay_in_the_table(place, tmp_path, monkeypatch, ca
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while not condition():
         assert process.poll() is None, "it ended before it could be stopped"
         assert time.monotonic() < deadline
