@@ -24,7 +24,7 @@ from avjepa.mapping.outputs.geojson import write_changes_geojson
 from avjepa.mapping.outputs.local_json import write_local_json
 from avjepa.mapping.outputs.osm import write_osm
 from avjepa.mapping.outputs.table import write_csv
-from avjepa.mapping.survey import LAYERS, read_survey, survey_drive
+from avjepa.mapping.survey import LAYERS, PART_KEYFRAMES, read_survey, survey_drive
 from avjepa.mapping.vector_map import ElementMap
 from avjepa.reports.change_pictures import change_pictures
 from avjepa.reports.review import write_review
@@ -99,7 +99,9 @@ def survey_all(args: argparse.Namespace, index: NuScenesIndex, scenes: list[str]
     Raises:
         DataError: not one drive could be surveyed.
     """
-    tasks = [LogTask.of(scene, (LAYERS, args.version), files_of(args.data, index, scene)) for scene in scenes]
+    tasks = [
+        LogTask.of(scene, (LAYERS, PART_KEYFRAMES, args.version), files_of(args.data, index, scene)) for scene in scenes
+    ]
     work = partial(survey_log, args.data, args.version)
     workers = args.workers or (2 if args.engine == "ray" else 1)
     outcomes = run_logs(tasks, work, args.out / "surveys", args.engine, workers, what="surveying drives")

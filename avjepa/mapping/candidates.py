@@ -6,7 +6,7 @@ A second drive that saw the place adds to it, unseen parts take from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from avjepa.mapping.area_evidence import GONE, AreaReading, moved_stop_line, rea
 from avjepa.mapping.line_evidence import LineRun, judge_line
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.new_paint import around, new_crosswalks
+from avjepa.mapping.tiles import Tile
 from avjepa.mapping.vector_map import ElementMap, MapElement
 
 DIVIDERS = ("lane_divider", "road_divider")
@@ -139,9 +140,11 @@ def _area_candidate(
     )
 
 
-def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap) -> Iterator[Candidate]:
-    """Crosswalks that the map lacks. Without drivable areas there is nowhere to look, and a map without any crosswalk is one that
-    was made without them, not one that is out of date.
+def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap, tiles: Iterable[Tile]) -> Iterator[Candidate]:
+    """Crosswalks in tiles that the map lacks.
+
+    Without drivable areas there is nowhere to look, and a map without any crosswalk is one that was made without them, not one that
+    is out of date.
     """
     if not prior.layer("ped_crossing"):
         return
@@ -149,7 +152,7 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap) -> Iterator[Cand
     if road.is_empty:
         return
     shapely.prepare(road)
-    for tile in mosaic.tiles():
+    for tile in tiles:
         known = [
             element.geometry.buffer(PAINT_MARGIN_M)
             for element in prior.near(shapely.box(*around(tile)), 0.0)
@@ -165,10 +168,10 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap) -> Iterator[Cand
             )
 
 
-def kerb_candidates(mosaic: Mosaic, prior: ElementMap) -> Iterator[Candidate]:
-    """Stretches of the drivable area's outline whose kerb lies elsewhere."""
+def kerb_candidates(mosaic: Mosaic, prior: ElementMap, outlines: Iterable[LineString]) -> Iterator[Candidate]:
+    """Stretches of the drivable area's outlines whose kerb lies elsewhere."""
     areas = prior.layer("drivable_area")
-    for outline in edge_evidence.outlines(shapely.union_all([element.geometry for element in areas]), mosaic):
+    for outline in outlines:
         for run in edge_evidence.judge_edge(mosaic.strip(outline, edge_evidence.HALF_WIDTH_M)):
             strip = run.strip(outline)
             left_m = float(np.median(run.left_m))

@@ -5,7 +5,8 @@
                    of it (line_evidence.py, area_evidence.py, edge_evidence.py, closure_evidence.py), and crosswalks that the prior
                    lacks (new_paint.py)
     3  candidates  one for each difference, with its log-odds (candidates.py)
-    4  changes     the surest of candidates that say the same of one place; confidence; who saw it (sightings.py); status
+    4  changes     the surest of candidates that say the same of one place; confidence; who saw it (sightings.py), and when it
+                   could first be believed (first_confirmed.py); status
 
 An element that was not seen is unobservable, never gone. Ways through a junction leave no paint: they are not judged.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,19 +30,24 @@ from avjepa.mapping.candidates import (
     closure_candidates,
     divider_candidates,
     kerb_candidates,
+    lines_of,
     new_crosswalk_candidates,
     painted_area_candidates,
 )
 from avjepa.mapping.changes import ChangeReport, MapChange, change_id_of
+from avjepa.mapping.edge_evidence import outlines
+from avjepa.mapping.first_confirmed import first_confirmed
 from avjepa.mapping.ground_view import REACH_M
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.sightings import Sightings, sightings_of
-from avjepa.mapping.survey import SurveyedDrive, read_survey
+from avjepa.mapping.survey import GRID, SurveyedDrive, read_survey
 from avjepa.mapping.vector_map import ElementMap, MapElement
 from avjepa.sensors.nuscenes_index import NuScenesIndex
 
 CONFIRMED = 0.6  # confidence from which a change is believed
 LEAST = 0.1  # below it a candidate is not worth a look
+PAINT_M = 10.0  # paint that is further from a stop line is not taken for it
+AROUND_KERB_M = 20.0  # of an outline, to judge a kerb again
 SAME_PLACE_M = 2.0  # candidates of one layer and kind that are nearer are one change
 
 Watch = Callable[[Iterable, str, int], Iterable]
@@ -76,7 +83,10 @@ def detect_changes(
     driven = shapely.union_all([shapely.linestrings(_path(drive)) for drive in drives])
     near = prior.near(driven, REACH_M)
     candidates = list(find_candidates(mosaic, prior, near, watch))
-    changes = [change_of(candidate, drives, index) for candidate in surest(candidates)]
+    changes = [
+        change_of(candidate, drives, index, believed_from(candidate, prior, mosaic, surveys, drives))
+        for candidate in surest(candidates)
+    ]
     told = {change.element_id for change in changes}
     changes += [
         unseen for element in near if element.token not in told for unseen in _unseen(mosaic, element, drives, index)
@@ -90,17 +100,22 @@ def detect_changes(
 
 def find_candidates(mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement], watch: Watch) -> Iterator[Candidate]:
     """Candidates of the elements near the drives, and of what the prior lacks there."""
-    paint = [element for element in prior.elements.values() if element.layer in PAINTED_AREAS]
     for element in watch(near, "judging the map", len(near)):
-        if element.layer in DIVIDERS:
-            yield from divider_candidates(mosaic, element)
-        elif element.layer in PAINTED_AREAS:
-            others = [other.geometry for other in paint if other.token != element.token]
-            yield from painted_area_candidates(mosaic, element, shapely.union_all(others))
-        elif element.layer == "lane":
-            yield from closure_candidates(mosaic, element)
-    yield from kerb_candidates(mosaic, prior)
-    yield from new_crosswalk_candidates(mosaic, prior)
+        yield from element_candidates(mosaic, prior, element)
+    yield from kerb_candidates(mosaic, prior, outlines(_drivable(prior), mosaic))
+    yield from new_crosswalk_candidates(mosaic, prior, mosaic.tiles())
+
+
+def element_candidates(mosaic: Mosaic, prior: ElementMap, element: MapElement) -> Iterator[Candidate]:
+    """Candidates of one element of the prior."""
+    if element.layer in DIVIDERS:
+        yield from divider_candidates(mosaic, element)
+    elif element.layer in PAINTED_AREAS:
+        near = [other for other in prior.near(element.geometry, PAINT_M) if other.layer in PAINTED_AREAS]
+        others = [other.geometry for other in near if other.token != element.token]
+        yield from painted_area_candidates(mosaic, element, shapely.union_all(others))
+    elif element.layer == "lane":
+        yield from closure_candidates(mosaic, element)
 
 
 def surest(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -120,14 +135,43 @@ def confidence_of(log_odds: float) -> float:
     return float(1 / (1 + np.exp(-log_odds)))
 
 
-def change_of(candidate: Candidate, drives: Sequence[SurveyedDrive], index: NuScenesIndex) -> MapChange | None:
-    """A candidate as a change; None where no keyframe was near enough to see it."""
+def believed_from(
+    candidate: Candidate, prior: ElementMap, mosaic: Mosaic, surveys: Sequence[Path], drives: Sequence[SurveyedDrive]
+) -> datetime | None:
+    """When the evidence so far was first enough to confirm a candidate, UTC; None if it is not."""
+    bar = float(np.log(CONFIRMED / (1 - CONFIRMED)))
+    if candidate.log_odds < bar or candidate.degraded:
+        return None
+    shape = _shape(candidate)
+    if candidate.element_id is None:
+        tile = GRID.tile_of(GRID.cells_of(np.array([shape.centroid.coords[0]])))[0]
+        judge = partial(new_crosswalk_candidates, prior=prior, tiles=[(int(tile[0]), int(tile[1]))])
+    elif candidate.layer == "drivable_area":
+        around = shape.buffer(AROUND_KERB_M)
+        lines = [line.intersection(around) for line in outlines(_drivable(prior), mosaic) if line.intersects(shape)]
+        judge = partial(kerb_candidates, prior=prior, outlines=[part for line in lines for part in lines_of(line)])
+    else:
+        judge = partial(element_candidates, prior=prior, element=prior.elements[candidate.element_id])
+    return first_confirmed(candidate, judge, bar, surveys, drives)
+
+
+def change_of(
+    candidate: Candidate, drives: Sequence[SurveyedDrive], index: NuScenesIndex, believed: datetime | None = None
+) -> MapChange | None:
+    """A candidate as a change; None where no keyframe was near enough to see it.
+
+    Args:
+        candidate: what evidence says.
+        drives: that were surveyed.
+        index: of their data root.
+        believed: when it was first sure enough.
+    """
     seen = sightings_of(_shape(candidate), drives, index)
     if not seen.frames:
         return None
     confidence = confidence_of(candidate.log_odds)
     status = "degraded" if candidate.degraded else "confirmed" if confidence >= CONFIRMED else "candidate"
-    return _change(candidate, seen, status, confidence)
+    return _change(candidate, seen, status, confidence, believed)
 
 
 def _unseen(
@@ -146,7 +190,9 @@ def _unseen(
     yield _change(candidate, sightings_of(element.geometry, drives, index), "unobservable", 0.0)
 
 
-def _change(candidate: Candidate, seen: Sightings, status: str, confidence: float) -> MapChange:
+def _change(
+    candidate: Candidate, seen: Sightings, status: str, confidence: float, believed: datetime | None = None
+) -> MapChange:
     place = candidate.new if candidate.old is None else candidate.old
     return MapChange(
         change_id=change_id_of(candidate.layer, candidate.kind, candidate.element_id, place),
@@ -159,6 +205,7 @@ def _change(candidate: Candidate, seen: Sightings, status: str, confidence: floa
         n_frames=seen.frames,
         first_seen=seen.first,
         last_seen=seen.last,
+        confirmed_seen=believed if status == "confirmed" else None,
         observed_fraction=candidate.seen_share,
         old_geometry=candidate.old,
         new_geometry=candidate.new,
@@ -168,6 +215,10 @@ def _change(candidate: Candidate, seen: Sightings, status: str, confidence: floa
         description=candidate.description,
         evidence=seen.evidence,
     )
+
+
+def _drivable(prior: ElementMap) -> shapely.Geometry:
+    return shapely.union_all([element.geometry for element in prior.layer("drivable_area")])
 
 
 def _shape(candidate: Candidate) -> shapely.Geometry:

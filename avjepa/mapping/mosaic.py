@@ -6,7 +6,9 @@ A *strip* is the ground along a line, straightened: rows go along it, columns ac
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,8 @@ import shapely
 from shapely.geometry import LineString
 
 from avjepa.geometry.bands import line_poses, shifted
-from avjepa.mapping.survey import GRID, LAYERS
-from avjepa.mapping.tiles import Layers, Tile, read_tile, read_window, tiles_in
+from avjepa.mapping.survey import GRID, LAYERS, parts_of
+from avjepa.mapping.tiles import Layers, Tile, read_tile, tiles_in
 
 OPEN_TILES = 96  # 2.4 MB each
 ALONG_M = 0.25
@@ -50,16 +52,20 @@ class Mosaic:
 
     Args:
         folders: of the surveys, one a drive.
+        upto: how many parts of each count, as if the drives had ended there; None for all.
     """
 
-    def __init__(self, folders: list[Path]) -> None:
-        self.folders = folders
-        self._tiles_of = [frozenset(tiles_in(folder)) for folder in folders]
+    def __init__(self, folders: Sequence[Path], upto: Sequence[int] | None = None) -> None:
+        self.folders = list(folders)
+        parts = [parts_of(folder) for folder in folders]
+        if upto is not None:
+            parts = [some[:count] for some, count in zip(parts, upto, strict=True)]
+        self._parts_of: list[dict[Tile, list[Path]]] = [_by_tile(some) for some in parts]
         self._open: OrderedDict[tuple[int, Tile], Layers] = OrderedDict()
 
     def tiles(self) -> list[Tile]:
         """Tiles that any drive saw."""
-        return sorted(frozenset().union(*self._tiles_of))
+        return sorted(set().union(*self._parts_of))
 
     def strip(self, line: LineString, half_width_m: float) -> Strip:
         """The ground along a line, from its start to its end."""
@@ -85,7 +91,7 @@ class Mosaic:
             chosen = np.flatnonzero(which.reshape(-1) == number)
             x, y = inside[chosen].T
             for drive in range(len(self.folders)):
-                if tile in self._tiles_of[drive]:
+                if tile in self._parts_of[drive]:
                     layers = self._tile(drive, tile)
                     for name, total in sums.items():
                         total[:, chosen] += layers[name][:, y, x]
@@ -93,8 +99,23 @@ class Mosaic:
         return sums, by_drive
 
     def window(self, bounds_m: tuple[float, float, float, float]) -> tuple[Layers, np.ndarray]:
-        """All sums of a window, see :func:`tiles.read_window`."""
-        return read_window(self.folders, bounds_m)
+        """All sums of the cells that a window (x_min, y_min, x_max, y_max) touches: (C, Y, X) by layer, and the corner (2,) where
+        cell [0, 0] begins.
+        """
+        low = np.floor(np.array(bounds_m[:2]) / GRID.cell_m).astype(int)
+        high = np.ceil(np.array(bounds_m[2:]) / GRID.cell_m).astype(int)
+        sums = {name: np.zeros((c, *(high - low)[::-1]), np.float32) for name, c in LAYERS.items()}
+        first, last = GRID.tile_of(np.stack([low, high - 1]))
+        for tile in product(range(first[0], last[0] + 1), range(first[1], last[1] + 1)):
+            corner = np.array(tile) * GRID.tile_cells
+            (x0, y0), (x1, y1) = np.maximum(low, corner), np.minimum(high, corner + GRID.tile_cells)
+            there = np.s_[:, y0 - low[1] : y1 - low[1], x0 - low[0] : x1 - low[0]]
+            here = np.s_[:, y0 - corner[1] : y1 - corner[1], x0 - corner[0] : x1 - corner[0]]
+            for drive, parts in enumerate(self._parts_of):
+                if tile in parts:
+                    for name, layer in self._tile(drive, tile).items():
+                        sums[name][there] += layer[here]
+        return sums, low * GRID.cell_m
 
     def in_area(self, area: shapely.geometry.base.BaseGeometry) -> tuple[Layers, np.ndarray, np.ndarray]:
         """Cells inside an area: their sums (C, n) by layer, each drive's paint weight (D, n), and their centres (n, 2)."""
@@ -109,8 +130,18 @@ class Mosaic:
     def _tile(self, drive: int, tile: Tile) -> Layers:
         key = (drive, tile)
         if key not in self._open:
-            self._open[key] = read_tile(self.folders[drive], tile)
+            parts = [read_tile(part, tile) for part in self._parts_of[drive][tile]]
+            self._open[key] = {name: sum(part[name] for part in parts) for name in LAYERS}
             if len(self._open) > OPEN_TILES:
                 self._open.popitem(last=False)
         self._open.move_to_end(key)
         return self._open[key]
+
+
+def _by_tile(parts: Sequence[Path]) -> dict[Tile, list[Path]]:
+    """The parts that saw each tile."""
+    found: dict[Tile, list[Path]] = {}
+    for part in parts:
+        for tile in tiles_in(part):
+            found.setdefault(tile, []).append(part)
+    return found

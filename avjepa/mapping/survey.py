@@ -1,14 +1,16 @@
 """One drive, looked at once: what its keyframes say of the ground and of what stands there, summed by cell of the map.
 
-A survey is a folder: tiles of sums (see tiles.py) and ``drive.json``, which says where the car was and what could not be read.
-Surveys of several drives are added cell by cell, so every drive can be its own task; memory does not grow with the frames.
+A survey is a folder: ``part_000``, ``part_001``, ..., tiles of sums (see tiles.py) of a few keyframes each, and ``drive.json``: where
+the car was and what could not be read. Surveys of several drives are added cell by cell, so every drive can be its own task; memory
+does not grow with the frames. Parts tell when something could first be known.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ GRID = TileGrid(CELL_M, 256)
 # stands: returns of what stands on the ground, and in how many keyframes.
 LAYERS = {"paint": 4, "ground": 3, "stands": 2}
 DRIVE_FILE = "drive.json"
+PART_KEYFRAMES = 4  # two seconds
 
 
 @dataclass(frozen=True)
@@ -84,26 +87,50 @@ def survey_drive(
     if not len(numbers):
         raise DataError(f"{root}: no scene {scene}; it has {', '.join(index.scene_name[:5])}, ...")
     keyframes = np.flatnonzero(index.scene == numbers[0])
-    usable, frames, left_out = index.usable(), [], []
-    with TileSums(folder, GRID, LAYERS) as sums:
-        for n in watch(keyframes, len(keyframes)):
-            if not usable[n]:
-                left_out.append(f"{index.token[n]}: damaged pose or calibration")
-                continue
-            try:
-                points = read_returns(root, index, n)
-            except BadFileError as error:
-                left_out.append(str(error))
-                continue
-            cameras, faults = read_cameras(root, index, n)
-            left_out += faults
-            add_view(sums, view_ground(points, cameras, index.global_T_ego[n]))
-            frames.append(_frame(index, n, len(cameras)))
+    frames: list[SurveyedFrame] = []
+    left_out: list[str] = []
+    readable = _readable(root, index, watch(keyframes, len(keyframes)), left_out)
+    for first in readable:
+        with TileSums(folder / f"part_{len(frames) // PART_KEYFRAMES:03d}", GRID, LAYERS) as sums:
+            for n, points, cameras in chain([first], islice(readable, PART_KEYFRAMES - 1)):
+                add_view(sums, view_ground(points, cameras, index.global_T_ego[n]))
+                frames.append(_frame(index, n, len(cameras)))
     if not frames:
         raise DataError(f"{root}: {scene} has no keyframe that can be read ({left_out[0]})")
     drive = SurveyedDrive(scene, str(index.scene_city[numbers[0]]), tuple(frames), tuple(left_out))
     write_json(folder / DRIVE_FILE, asdict(drive))
     return drive
+
+
+def _readable(
+    root: Path, index: NuScenesIndex, keyframes: Iterable[int], left_out: list[str]
+) -> Iterator[tuple[int, np.ndarray, list[Camera]]]:
+    """Keyframes that can be read, with their returns and cameras; why others cannot is added to ``left_out``."""
+    usable = index.usable()
+    for n in keyframes:
+        if not usable[n]:
+            left_out.append(f"{index.token[n]}: damaged pose or calibration")
+            continue
+        try:
+            points = read_returns(root, index, n)
+        except BadFileError as error:
+            left_out.append(str(error))
+            continue
+        cameras, faults = read_cameras(root, index, n)
+        left_out += faults
+        yield n, points, cameras
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The parts of a survey in the order of time; part i holds keyframes from ``i * PART_KEYFRAMES`` on.
+
+    Raises:
+        BadFileError: there is none.
+    """
+    parts = sorted(folder.glob("part_*"))
+    if not parts:
+        raise BadFileError(f"{folder}: holds no part of a survey; survey the drive again")
+    return parts
 
 
 def read_survey(folder: Path) -> SurveyedDrive:
