@@ -99,14 +99,11 @@ def moved_stop_line(mosaic: Mosaic, area: Polygon, taken: BaseGeometry) -> tuple
         if abs(distance_m) < MOVED_M or moved.distance(taken) < STEP_M:
             continue
         reading = read_area(mosaic, moved, "stop_line")
+        if reading.seen_share <= 0.5 or not reading.cover > WORN:
+            continue
         sides_m = [translate(moved, *(sign * 0.8 * along)) for sign in (-1, 1)]
         beside = max(np.nan_to_num(read_area(mosaic, side, "stop_line").cover) for side in sides_m)
-        stands_out = np.nan_to_num(reading.cover) - beside
-        if (
-            reading.seen_share > 0.5
-            and reading.cover > WORN
-            and stands_out > 0.4
-            and (best is None or stands_out > best[1])
-        ):
+        stands_out = reading.cover - beside
+        if stands_out > 0.4 and (best is None or stands_out > best[1]):
             best = (moved, stands_out)
     return None if best is None else (best[0], min(1.0, best[1]))

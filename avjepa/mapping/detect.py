@@ -80,7 +80,7 @@ def detect_changes(
     for drive in drives:
         prior.check_overlap(drive.xy_m, drive.scene)
     mosaic = Mosaic(list(surveys))
-    driven = shapely.union_all([shapely.linestrings(_path(drive)) for drive in drives])
+    driven = shapely.union_all([_path(drive) for drive in drives])
     near = prior.near(driven, REACH_M)
     candidates = list(find_candidates(mosaic, prior, near, watch))
     changes = [
@@ -225,7 +225,7 @@ def _shape(candidate: Candidate) -> shapely.Geometry:
     return candidate.old if candidate.new is None else candidate.new
 
 
-def _path(drive: SurveyedDrive) -> np.ndarray:
-    """(n, 2) of a line; a car that stood still has one of two points."""
+def _path(drive: SurveyedDrive) -> shapely.Geometry:
+    """Where a drive was: a line, or a point of a car that stood still, of which no line can be made."""
     xy_m = drive.xy_m
-    return np.concatenate([xy_m, xy_m]) if len(xy_m) == 1 else xy_m
+    return shapely.linestrings(xy_m) if np.ptp(xy_m, axis=0).any() else shapely.points(xy_m[0])

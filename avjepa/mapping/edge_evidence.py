@@ -93,7 +93,8 @@ def judge_edge(strip: Strip) -> list[EdgeRun]:
     """The stretches whose kerb lies elsewhere."""
     left_m, highest_m = first_kerb(kerb_steps(strip), strip.left_m)
     size = max(3, round(3.0 / ALONG_M))
-    mean = uniform_filter1d(np.nan_to_num(left_m), size, mode="nearest")
+    known = uniform_filter1d(np.isfinite(left_m).astype(float), size, mode="nearest")
+    mean = uniform_filter1d(np.nan_to_num(left_m), size, mode="nearest") / np.maximum(known, 1e-6)
     moved = (np.abs(left_m) > HERE_M) & (np.abs(left_m - mean) < 0.7)  # nan is not
     moved &= read_line(strip).here < 1
     return [run for run in _runs(moved, left_m, highest_m, strip) if run.length_m >= LEAST_RUN_M]

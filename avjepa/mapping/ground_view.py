@@ -134,7 +134,7 @@ def look_up(camera: Camera, xyz_ego: np.ndarray, standing_ego: np.ndarray, shape
     seen = in_image(uv_px, depth_m, round((1 - OWN_CAR) * height_px), width_px) & (distance_m < REACH_M)
     seen &= distance_m < shadow_m(standing_ego[:, :2] - centre[:2], xyz_ego[:, :2] - centre[:2]) - SHADOW_MARGIN_M
     u, v = (uv_px[:, axis].astype(np.float32).reshape(shape) for axis in (0, 1))
-    colour = cv2.remap(camera.image, u, v, cv2.INTER_LINEAR).astype(np.float32) / 255
+    colour = cv2.remap(camera.image, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32) / 255
     seen = seen.reshape(shape)
     weight = np.where(seen, 1 / (1 + (distance_m.reshape(shape) / SHARP_M) ** 2), 0).astype(np.float32)
     bright = colour.mean(-1)
@@ -163,7 +163,8 @@ def shadow_m(standing_xy: np.ndarray, cells_xy: np.ndarray) -> np.ndarray:
 def ground_around(bright: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Brightness (Y, X) of the unpainted ground around each cell: the mean of what is not brighter than the mean."""
     mean = ground_around_mean(bright, seen)
-    return np.maximum(ground_around_mean(bright, seen & (bright <= mean)), 0.02)
+    darker = bright <= 1.001 * mean  # also all of an even ground, whose mean is rounded
+    return np.maximum(ground_around_mean(bright, seen & darker), 0.02)
 
 
 def ground_around_mean(value: np.ndarray, counted: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ SIDES_M = (0.35, 0.65)  # where the ground beside a line is
 HERE_M = 0.35  # how far map and sensors may disagree about one line
 ASIDE_M = (0.45, 1.5)  # where a line that was moved may be; the next line of the road is further away
 PERIOD_M = 9.0  # of dashes in most countries' towns, and at most
+SOLID_M = 3.0  # within which a solid line shows paint, worn or not: moves of one are seen to be short
 DASH_M = 2.5
 YELLOW_AS_BRIGHT = 2.0  # yellow paint is little brighter than asphalt, but yellower
 LEAST_RIDGE = 0.10  # of paint, times brighter than the ground; worn paint is less
@@ -101,14 +102,11 @@ def judge_line(element: MapElement, strip: Strip) -> list[LineRun]:
     if len(strip.s_m) < 3:
         return []
     reading = read_line(strip)
+    place = read_line(strip, SOLID_M) if element.dashed is False else reading
     on_line = reading.seen & (reading.here >= 1)
-    beside = reading.seen & (reading.aside >= 1) & (reading.here < 0.5 * reading.aside)
-    beside &= _steady(reading.aside_left_m)
+    beside = place.seen & (place.aside >= 1) & (place.here < 0.5 * place.aside) & _steady(place.aside_left_m)
     gone = reading.seen & (reading.here < 0.6) & ~beside
-    findings: list[tuple[Finding, np.ndarray, np.ndarray]] = [
-        ("moved", beside, reading.aside - reading.here),
-        ("gone", gone, 1 - reading.here),
-    ]
+    findings: list[tuple[Finding, np.ndarray, np.ndarray]] = [("gone", gone, 1 - reading.here)]
     if element.colour:
         was_yellow = element.colour == "yellow"
         other = reading.yellow < 0.35 if was_yellow else reading.yellow > 0.65
@@ -116,11 +114,12 @@ def judge_line(element: MapElement, strip: Strip) -> list[LineRun]:
     if element.dashed is not None:
         other = reading.painted > 0.75 if element.dashed else reading.painted < 0.5
         findings.append(("dashing", on_line & other, np.abs(reading.painted - (0.35 if element.dashed else 1.0))))
-    return [run for finding, rows, strength in findings for run in _runs(finding, rows, strength, strip, reading)]
+    moved = _runs("moved", beside, place.aside - place.here, strip, place)
+    return moved + [run for finding, *rows in findings for run in _runs(finding, *rows, strip, reading)]
 
 
-def read_line(strip: Strip) -> LineReading:
-    """Ridges of a strip, row by row."""
+def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
+    """Ridges of a strip, row by row; paint ``around_m`` along the line around a row counts as its own."""
     contrast, yellow = strip.paint(1), strip.paint(3)
     known = np.isfinite(contrast)
     bright_ridge = np.where(known, ridge(contrast), np.nan)
@@ -131,10 +130,9 @@ def read_line(strip: Strip) -> LineReading:
     centre = np.abs(strip.left_m) <= HERE_M
     aside = (np.abs(strip.left_m) >= ASIDE_M[0]) & (np.abs(strip.left_m) <= ASIDE_M[1])
     away = np.abs(strip.left_m) > HERE_M
-    noise = np.nanmedian(np.abs(dash[:, away] - np.nanmedian(dash[:, away]))) * 1.48 + np.nanmedian(dash[:, away])
-    bar = max(LEAST_RIDGE, LEAST_SIGMA * float(np.nan_to_num(noise)))
+    bar = max(LEAST_RIDGE, LEAST_SIGMA * _noise(dash[:, away]))
     rows = round(PERIOD_M / ALONG_M)
-    strongest = maximum_filter1d(np.nan_to_num(dash), rows, axis=0) / bar  # (S, O)
+    strongest = maximum_filter1d(np.nan_to_num(dash), round(around_m / ALONG_M), axis=0) / bar  # (S, O)
 
     def best(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         which = np.flatnonzero(columns)[strongest[:, columns].argmax(1)]
@@ -185,6 +183,15 @@ def _mean_along(value: np.ndarray, length_m: float) -> np.ndarray:
     share = uniform_filter1d(known.astype(float), size, axis=0, mode="nearest")
     total = uniform_filter1d(np.where(known, value, 0.0), size, axis=0, mode="nearest")
     return np.where(share >= 0.5, total / np.maximum(share, 1e-6), np.nan)
+
+
+def _noise(paint: np.ndarray) -> float:
+    """How strong what is known of it is, as a rule; 0 where nothing is."""
+    paint = paint[np.isfinite(paint)]
+    if not len(paint):
+        return 0.0
+    middle = np.median(paint)
+    return float(middle + 1.48 * np.median(np.abs(paint - middle)))
 
 
 def _seen(known: np.ndarray, left_m: np.ndarray) -> np.ndarray:

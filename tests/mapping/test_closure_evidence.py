@@ -1,0 +1,68 @@
+"""Barriers across a lane, and what is none."""
+
+import pytest
+from shapely.geometry import LineString, box
+
+from avjepa.mapping.closure_evidence import HALF_WIDTH_M, judge_closure, lane_line
+from avjepa.mapping.mosaic import Mosaic
+from tests.mapping.painted_ground import PaintedGround
+
+LANE = LineString([(2, 6), (46, 6)])
+
+
+def judged(folder, *things, keyframes=5):
+    ground = PaintedGround((0, 3, 48, 9))
+    for thing in things:
+        ground.stand(thing, keyframes)
+    return judge_closure(Mosaic([ground.write(folder / "a")]).strip(LANE, HALF_WIDTH_M))
+
+
+def barrier(x_m, from_m=4.5, to_m=7.5):
+    return box(x_m, from_m, x_m + 0.5, to_m)
+
+
+def car(x_m):
+    return box(x_m, 5.1, x_m + 4.5, 6.9)
+
+
+def test_two_barriers_close_a_lane(tmp_path):
+    closure = judged(tmp_path, barrier(12), barrier(30))
+    assert LANE.coords[0][0] + closure.from_m == pytest.approx(12, abs=0.4)
+    assert LANE.coords[0][0] + closure.to_m == pytest.approx(30.5, abs=0.4)
+    assert (closure.drives, closure.keyframes) == (1, 5)
+
+
+def test_the_longest_stretch_of_three(tmp_path):
+    closure = judged(tmp_path, barrier(10), barrier(20), barrier(34))
+    assert closure.to_m - closure.from_m == pytest.approx(24.5, abs=0.6)
+
+
+@pytest.mark.parametrize(
+    "things",
+    [
+        (),
+        (barrier(12),),
+        (barrier(12), barrier(16)),  # one row of barriers
+        (car(10), car(28)),  # they wait
+        (car(10), barrier(30)),
+        (barrier(12, to_m=5.2), barrier(30, to_m=5.2)),  # cones at the lane's edge
+        (barrier(12), barrier(30), box(13, 4.5, 29, 7.5)),  # a truck between, or a wall
+    ],
+)
+def test_what_closes_nothing(tmp_path, things):
+    assert judged(tmp_path, *things) is None
+
+
+def test_what_was_there_for_a_moment(tmp_path):
+    """Two cars that crossed, in two keyframes each."""
+    assert judged(tmp_path, barrier(12), barrier(30), keyframes=2) is None
+
+
+def test_cones_between_barriers_are_a_closure(tmp_path):
+    assert judged(tmp_path, barrier(12), barrier(30), box(20, 5.8, 20.4, 6.2)) is not None
+
+
+def test_lanes_that_are_too_short_are_not_judged():
+    assert lane_line(None) is None
+    assert lane_line(LineString([(0, 0), (9, 0)])) is None
+    assert lane_line(LANE) is LANE

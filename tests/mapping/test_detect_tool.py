@@ -1,0 +1,136 @@
+"""tools/detect_map_changes.py on the toy drive: every file is written and read back, decisions too; mistakes are one line."""
+
+import json
+from datetime import timezone
+
+import pytest
+from shapely.geometry import box
+
+from avjepa.cli import run_tool
+from avjepa.mapping.decisions import FORMAT
+from avjepa.mapping.frames import frame_of_city
+from avjepa.mapping.geojson_maps import write_geojson_map
+from avjepa.mapping.outputs.frame_predictions import read_frame_predictions
+from avjepa.mapping.outputs.geojson import read_changes_geojson
+from avjepa.mapping.outputs.local_json import read_local_json
+from avjepa.mapping.outputs.osm import read_osm
+from avjepa.mapping.outputs.table import read_csv
+from avjepa.mapping.survey import DRIVE_FILE
+from avjepa.mapping.vector_map import ElementMap, MapElement
+from tests.toy_drive import CITIES, SCENES, write_toy_drive
+from tools import detect_map_changes as tool
+
+KEYFRAMES = 4
+GONE = box(306, 897, 309, 903)  # the toy road has no paint, and the car passes here
+HIDDEN = box(311.5, 905.5, 312.5, 906.5)  # under the red box
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache_folder(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AVJEPA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_toy_drive(tmp_path_factory.mktemp("toy"), keyframes=KEYFRAMES)
+
+
+def map_file(folder, city=CITIES[0]):
+    elements = [MapElement("gone", "ped_crossing", GONE), MapElement("hidden", "ped_crossing", HIDDEN)]
+    write_geojson_map(folder / "prior.geojson", ElementMap.of(frame_of_city(city), elements))
+    return folder / "prior.geojson"
+
+
+@pytest.fixture(scope="module")
+def made(root, tmp_path_factory):
+    """The options of a run, and the folder that it wrote."""
+    out = tmp_path_factory.mktemp("made")
+    options = ["--data", str(root), "--map", str(map_file(out)), "--out", str(out / "changes")]
+    tool.main(options)
+    return options, out / "changes"
+
+
+def test_every_file_says_the_same(made):
+    _, out = made
+    report = read_local_json(out / "changes_local.json")
+    assert report.scenes == (SCENES[0],)  # the other drive is in another city
+    assert {(one.element_id, one.atomic_change, one.status) for one in report.changes} == {
+        ("gone", "deletion", "confirmed"),
+        ("hidden", "deletion", "unobservable"),
+    }
+    (gone,) = (one for one in report.changes if one.element_id == "gone")
+    assert gone.old_geometry.equals(GONE)
+    assert (gone.n_traversals, gone.n_frames) == (1, KEYFRAMES)
+    assert report.created.tzinfo == timezone.utc
+    ids = [one.change_id for one in report.changes]
+    assert [one.change_id for one in read_changes_geojson(out / "changes.geojson").changes] == ids
+    assert [one.change_id for one in read_csv(out / "changes.csv")] == ids
+    assert len(read_osm(out / "changes.osm")) >= 1
+    frames = read_frame_predictions(out / "frames.json")
+    assert {frame.log_id for frame in frames} == {SCENES[0]}
+    page = (out / "review.html").read_text()
+    assert all(name in page for name in ids)
+    assert page.count("data:image/jpeg") >= 2  # a camera and the ground from above
+
+
+def test_decisions_are_read_back(made, tmp_path, capsys):
+    """From the surveys that are there: they are not made again."""
+    options, out = made
+    report = read_local_json(out / "changes_local.json")
+    (drive_file,) = (out / "surveys").rglob(DRIVE_FILE)
+    made_ns = drive_file.stat().st_mtime_ns
+    decision = {"change_id": report.changes[0].change_id, "decision": "accepted", "note": "seen"}
+    decisions = {"format": FORMAT, "version": 1, "run_id": report.run_id}
+    decisions["decisions"] = [decision | {"reviewed": "2026-05-04T12:00:09.000Z"}]
+    (tmp_path / "decisions.json").write_text(json.dumps(decisions))
+    tool.main([*options, "--review", str(tmp_path / "decisions.json")])
+    reviewed = read_local_json(out / "changes_local.json")
+    assert (reviewed.changes[0].review.decision, reviewed.changes[0].review.note) == ("accepted", "seen")
+    assert reviewed.changes[1].review.decision == "undecided"
+    assert reviewed.run_id == report.run_id
+    assert drive_file.stat().st_mtime_ns == made_ns
+    assert "1 drives; 1 confirmed, 0 candidate, 0 degraded, 1 unobservable" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("city", "options", "message"),
+    [
+        ("singapore-queenstown", [], "none of the drives is in singapore-queenstown"),
+        (CITIES[0], ["--map", "gone.geojson"], "gone.geojson"),
+        (CITIES[0], ["--scenes", "scene-9999"], "scene-9999"),
+        (CITIES[0], ["--scenes", SCENES[1]], f"none of the drives is in {CITIES[0]}"),
+        (CITIES[0], ["--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(root, tmp_path, capsys, city, options, message):
+    given = ["--data", str(root), "--map", str(map_file(tmp_path, city)), "--out", str(tmp_path / "out"), *options]
+    with pytest.raises(SystemExit) as left:
+        run_tool(lambda: tool.main(given))
+    assert left.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_drive_without_a_readable_keyframe_is_one_line(root, tmp_path, capsys):
+    """The only drive of the city: nothing to report on."""
+    broken = write_toy_drive(tmp_path / "toy", scenes=1, keyframes=1, image_size=(16, 9))
+    for path in (broken / "samples" / "LIDAR_TOP").iterdir():
+        path.write_bytes(path.read_bytes()[:-7])
+    options = ["--data", str(broken), "--map", str(map_file(tmp_path)), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as left:
+        run_tool(lambda: tool.main(options))
+    assert left.value.code == 2
+    assert "no drive could be surveyed" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_help_shows_an_example(capsys):
+    with pytest.raises(SystemExit) as left:
+        tool.main(["--help"])
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert "python tools/detect_map_changes.py --data" in shown
+    assert "--review" in shown

@@ -1,0 +1,104 @@
+"""Kerbs on a hand-made road whose drivable area ends at y = 8, judged against where the pavement begins."""
+
+import numpy as np
+import pytest
+import shapely
+from shapely.geometry import LineString, box
+
+from avjepa.mapping.edge_evidence import HALF_WIDTH_M, judge_edge, outlines
+from avjepa.mapping.mosaic import Mosaic
+from tests.mapping.painted_ground import PaintedGround
+
+OUTLINE = LineString([(42, 8), (2, 8)])  # the road to its left, south of it
+FAR_M = 14.0
+
+
+def road(*pieces, height_m=0.15):
+    """A pavement north of pieces (from_m, to_m, y_m) of kerb."""
+    ground = PaintedGround((0, 2, 44, FAR_M))
+    for from_m, to_m, y_m in pieces:
+        ground.lift(box(from_m, y_m, to_m, FAR_M), height_m)
+    return ground
+
+
+def judged(folder, ground):
+    return judge_edge(Mosaic([ground.write(folder / "a")]).strip(OUTLINE, HALF_WIDTH_M))
+
+
+@pytest.mark.parametrize("y_m", [8.0, 7.7, 8.3])
+def test_a_kerb_at_the_outline(tmp_path, y_m):
+    assert judged(tmp_path, road((0, 44, y_m))) == []
+
+
+@pytest.mark.parametrize(("y_m", "outwards"), [(6.5, False), (9.5, True)])
+def test_a_kerb_that_moved(tmp_path, y_m, outwards):
+    """1.5 m into the road, or out of it, over 20 m; what the road lost or won lies between."""
+    (run,) = judged(tmp_path, road((0, 12, 8), (12, 32, y_m), (32, 44, 8)))
+    assert run.outwards == outwards
+    assert np.median(run.left_m) == pytest.approx(8 - y_m, abs=0.15)
+    assert run.length_m == pytest.approx(20, abs=3)
+    assert run.step_m == pytest.approx(0.15, abs=0.03)
+    strip = run.strip(OUTLINE)
+    won = box(12, min(8, y_m), 32, max(8, y_m))
+    assert strip.is_valid
+    assert strip.intersection(won).area / strip.union(won).area > 0.75
+
+
+def test_no_step_and_a_wall_say_nothing(tmp_path):
+    """An edge without a kerb; a step too low or too high for one."""
+    assert judged(tmp_path / "flat", road()) == []
+    assert judged(tmp_path / "low", road((0, 44, 6.5), height_m=0.04)) == []
+    assert judged(tmp_path / "wall", road((0, 44, 6.5), height_m=0.6)) == []
+
+
+def test_a_short_piece_is_not_believed(tmp_path):
+    assert judged(tmp_path, road((0, 20, 8), (20, 23, 6.5), (23, 44, 8))) == []
+
+
+def test_a_parked_car_is_bridged(tmp_path):
+    """4.5 m of the moved kerb are hidden behind it: still one run, and none of the car's wheels is a kerb."""
+    ground = road((0, 10, 8), (10, 34, 9.5), (34, 44, 8))
+    ground.stand(box(20, 6.8, 24.5, 8.6))
+    ground.hide(box(20, 8.6, 24.5, FAR_M))
+    (run,) = judged(tmp_path, ground)
+    assert run.outwards
+    assert run.length_m == pytest.approx(24, abs=3)
+    assert np.isfinite(run.left_m).all()
+    assert run.left_m == pytest.approx(np.full(len(run.left_m), -1.5), abs=0.4)
+
+
+def test_parked_cars_alone_say_nothing(tmp_path):
+    ground = road((0, 44, 8))
+    ground.stand(box(4, 6.0, 40, 7.8))
+    assert judged(tmp_path, ground) == []
+
+
+def test_a_painted_edge_line_is_an_edge(tmp_path):
+    """A hatched area ends the road there, whatever the kerb does."""
+    ground = road((0, 44, 9.5))
+    assert len(judged(tmp_path / "bare", ground)) == 1
+    ground.line(LineString([(0, 8), (44, 8)]))
+    assert judged(tmp_path / "line", ground) == []
+
+
+def test_behind_what_was_not_seen_nothing_is_known(tmp_path):
+    """The ground before the kerb is hidden: there may be another kerb there."""
+    ground = road((0, 44, 9.5))
+    ground.hide(box(0, 4, 44, 8.4))
+    assert judged(tmp_path, ground) == []
+
+
+def test_outlines_have_the_road_to_their_left(tmp_path):
+    mosaic = Mosaic([road().write(tmp_path / "a")])
+    with_island = box(-60, 4, 44, 8).difference(box(10, 5, 20, 6))
+    lines = list(outlines(shapely.union_all([with_island, box(100, 0, 110, 10)]), mosaic))
+    assert len(lines) == 3
+    assert sum(line.length for line in lines) == pytest.approx(2 * (104 + 4) + 2 * 11 + 40)
+    for line in lines:
+        assert line.is_closed
+        nearby = LineString(line.parallel_offset(0.2, "left").coords)
+        assert with_island.union(box(100, 0, 110, 10)).contains(nearby.centroid) or nearby.centroid.within(
+            box(10, 5, 20, 6)
+        )
+    start = max(lines, key=lambda line: line.length).coords[0]
+    assert start[0] < -10  # where nothing was seen

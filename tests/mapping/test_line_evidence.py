@@ -1,0 +1,134 @@
+"""Painted lines on a hand-made road, judged against a prior that is right, and against priors that are not."""
+
+import numpy as np
+import pytest
+from shapely.geometry import LineString, box
+
+from avjepa.mapping.line_evidence import HALF_WIDTH_M, LineRun, judge_line, ridge
+from avjepa.mapping.mosaic import Mosaic
+from avjepa.mapping.vector_map import MapElement
+from tests.mapping.painted_ground import WHITE, YELLOW, PaintedGround
+
+Y_M = 6.0
+LINE = LineString([(2, Y_M), (46, Y_M)])
+
+
+def road(seed=0):
+    return PaintedGround((0, 2, 48, 10), seed)
+
+
+def divider(colour="white", dashed=False):
+    return MapElement("divider-1", "lane_divider", LINE, colour=colour, dashed=dashed)
+
+
+def judged(folder, *drives, element=None):
+    folders = [ground.write(folder / str(i)) for i, ground in enumerate(drives)]
+    return judge_line(element or divider(), Mosaic(folders).strip(LINE, HALF_WIDTH_M))
+
+
+def painted(*pieces, colour=WHITE, dashed=False, seed=0):
+    """A road with a line of pieces (from_m, to_m, left_m)."""
+    ground = road(seed)
+    for from_m, to_m, left_m in pieces:
+        ground.line(LineString([(from_m, Y_M + left_m), (to_m, Y_M + left_m)]), colour, dashed)
+    return ground
+
+
+@pytest.mark.parametrize(("name", "colour"), [("white", WHITE), ("yellow", YELLOW)])
+@pytest.mark.parametrize("dashed", [False, True])
+@pytest.mark.parametrize("left_m", [0.0, 0.25])
+def test_a_line_that_is_right_says_nothing(tmp_path, name, colour, dashed, left_m):
+    """A quarter of a metre is how well maps are measured."""
+    assert judged(tmp_path, painted((0, 48, left_m), colour=colour, dashed=dashed), element=divider(name, dashed)) == []
+
+
+@pytest.mark.parametrize("left_m", [0.6, -0.6, 1.2])
+def test_a_stretch_that_moved(tmp_path, left_m):
+    """16 m of 44, from 16 to 32: one finding, where the paint is."""
+    (run,) = judged(tmp_path, painted((0, 16, 0), (16, 32, left_m), (32, 48, 0)))
+    assert run.finding == "moved"
+    assert run.left_m == pytest.approx(left_m, abs=0.1)
+    middle_m = LINE.coords[0][0] + (run.from_m + run.to_m) / 2
+    assert middle_m == pytest.approx(24, abs=2)
+    assert 6 <= run.length_m <= 20
+    assert run.drives == 1
+    assert run.strength > 1
+
+
+def test_a_dashed_line_that_moved(tmp_path):
+    pieces = painted((0, 48, 0.8), dashed=True)
+    (run,) = judged(tmp_path, pieces, element=divider(dashed=True))
+    assert (run.finding, run.left_m) == ("moved", pytest.approx(0.8, abs=0.1))
+
+
+def test_paint_of_another_colour(tmp_path):
+    (run,) = judged(tmp_path, painted((0, 48, 0), colour=YELLOW))
+    assert (run.finding, run.colour, run.left_m) == ("colour", "yellow", 0)
+    (run,) = judged(tmp_path / "other", painted((0, 48, 0)), element=divider("yellow"))
+    assert (run.finding, run.colour) == ("colour", "white")
+    assert run.length_m > 40
+    assert judged(tmp_path / "unsaid", painted((0, 48, 0)), element=divider("")) == []
+
+
+def test_solid_where_the_map_has_dashes(tmp_path):
+    (run,) = judged(tmp_path, painted((0, 48, 0)), element=divider(dashed=True))
+    assert (run.finding, run.dashed) == ("dashing", False)
+    (run,) = judged(tmp_path / "other", painted((0, 48, 0), dashed=True))
+    assert (run.finding, run.dashed) == ("dashing", True)
+    assert run.length_m > 30
+    assert judged(tmp_path / "unsaid", painted((0, 48, 0)), element=divider(dashed=None)) == []
+
+
+def test_a_line_that_is_gone(tmp_path):
+    (run,) = judged(tmp_path, road())
+    assert run.finding == "gone"
+    assert run.length_m > 40
+    assert run.seen_share == 1
+    assert run.strength > 0.5
+
+
+def test_one_gap_of_a_dashed_line_is_not_gone(tmp_path):
+    """A line from which one dash is worn off, or hidden, stays."""
+    ground = road()
+    for start_m in (2, 11, 29, 38):
+        ground.line(LineString([(start_m, Y_M), (start_m + 3, Y_M)]))
+    assert [run.finding for run in judged(tmp_path, ground, element=divider(dashed=True))] == []
+
+
+def test_what_was_not_seen_says_nothing(tmp_path):
+    ground = road()
+    ground.hide(box(0, 0, 48, 12))
+    assert judged(tmp_path, ground) == []
+    half = road()
+    half.hide(box(20, 0, 48, 12))
+    runs = judged(tmp_path / "half", half)
+    assert [run.finding for run in runs] == ["gone"]
+    assert runs[0].to_m < 20
+
+
+def test_the_edge_of_a_shadow_is_no_line(tmp_path):
+    """A step beside a line that is gone does not stand in for it, nor is it a line that moved."""
+    ground = road()
+    ground.paint(box(0, Y_M + 0.7, 48, 12), (0.5, 0.0))
+    assert [run.finding for run in judged(tmp_path, ground)] == ["gone"]
+    steps = np.zeros((1, 45))
+    steps[:, 25:] = 1
+    assert ridge(steps).max() <= 0
+    line = np.zeros((1, 45))
+    line[:, 22:24] = 1
+    assert ridge(line).argmax() in (22, 23)
+    assert ridge(line).max() == pytest.approx(2 / 3)  # of three cells in a line's width
+
+
+def test_two_drives_see_one_change(tmp_path):
+    (run,) = judged(tmp_path, road(0), road(1))
+    assert (run.finding, run.drives) == ("gone", 2)
+
+
+def test_runs_join():
+    first = LineRun("gone", 0, 30, 0.0, "", None, 1.0, 1.0, 1)
+    later = LineRun("gone", 36, 46, 0.0, "", None, 2.0, 0.6, 2)
+    joined = first.joined(later)
+    assert (joined.from_m, joined.to_m, joined.drives) == (0, 46, 2)
+    assert joined.strength == pytest.approx(1.25)  # 30 m of 1 and 10 m of 2
+    assert joined.seen_share == pytest.approx(0.9)

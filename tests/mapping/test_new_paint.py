@@ -1,0 +1,80 @@
+"""Crosswalks that the prior lacks."""
+
+import numpy as np
+import pytest
+import shapely
+from shapely.geometry import box
+
+from avjepa.mapping.mosaic import Mosaic
+from avjepa.mapping.new_paint import new_crosswalks, strong_returns
+from tests.mapping.painted_ground import ROAD_REFLECTS, PaintedGround
+
+ROAD = box(0, 2, 50, 14)
+CROSSWALK = box(10, 3, 13.5, 13)
+NOTHING = shapely.GeometryCollection()
+
+
+def road():
+    return PaintedGround((0, 0, 50, 16))
+
+
+def found(folder, ground, known=NOTHING, area=ROAD):
+    mosaic = Mosaic([ground.write(folder / "a")])
+    return [one for tile in mosaic.tiles() for one in new_crosswalks(mosaic, tile, area, known)]
+
+
+@pytest.mark.parametrize("x_m", [10.0, 24.0])
+def test_a_new_crosswalk(tmp_path, x_m):
+    """Also one on the border of two tiles (x = 25.6 m) is found once, and whole."""
+    area = box(x_m, 3, x_m + 3.5, 13)
+    ground = road()
+    ground.zebra(area)
+    (new,) = found(tmp_path, ground)
+    assert new.area.intersection(area).area / new.area.union(area).area > 0.7
+    assert new.reading.cover == pytest.approx(0.5 / 0.45, rel=0.25)
+    assert new.reading.reflects > 1.5
+
+
+def test_known_paint_is_not_new(tmp_path):
+    ground = road()
+    ground.zebra(CROSSWALK)
+    assert found(tmp_path, ground, known=CROSSWALK.buffer(0.7)) == []
+
+
+def test_beside_the_road_is_not_on_it(tmp_path):
+    ground = road()
+    ground.zebra(CROSSWALK)
+    assert found(tmp_path, ground, area=box(20, 2, 50, 14)) == []
+
+
+def test_sun_is_no_paint(tmp_path):
+    """Bright stripes between the shadows of trees reflect no more light of the LiDAR than the road."""
+    ground = road()
+    for bottom in np.arange(3, 13, 1.0):
+        ground.paint(box(10, bottom, 13.5, bottom + 0.5), reflects=ROAD_REFLECTS)
+    assert found(tmp_path, ground) == []
+
+
+def test_a_plate_is_no_crosswalk(tmp_path):
+    """What reflects and looks like the road around it; what is painted all over; a single line across the road."""
+    plate = road()
+    plate.intensity[plate.within(CROSSWALK)] *= 3
+    assert found(tmp_path / "plate", plate) == []
+    full = road()
+    full.paint(CROSSWALK)
+    assert found(tmp_path / "full", full) == []
+    line = road()
+    line.paint(box(10, 3, 10.4, 13))
+    assert found(tmp_path / "line", line) == []
+
+
+def test_strong_is_beside_the_median():
+    """Intensity in whatever unit: a place of twice the road's is strong, and all of an even road is not."""
+    wanted = np.ones((60, 60), bool)
+    ground = np.stack([np.full((60, 60), 2.0), np.full((60, 60), 2 * 37.0), np.zeros((60, 60))]).astype(np.float32)
+    assert not strong_returns(ground, wanted).any()
+    ground[1, 20:40, 20:40] *= 2
+    strong = strong_returns(ground, wanted)
+    assert strong[27:33, 27:33].all()
+    assert not strong[:10].any()
+    assert not strong_returns(ground, np.zeros_like(wanted)).any()

@@ -1,0 +1,148 @@
+"""Surveys of the toy drive, whole and damaged."""
+
+import shutil
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from avjepa.errors import BadFileError, DataError
+from avjepa.mapping.ground_view import Camera, view_ground
+from avjepa.mapping.survey import DRIVE_FILE, GRID, LAYERS, add_view, read_returns, read_survey, survey_drive
+from avjepa.mapping.tiles import TileSums, read_window
+from avjepa.sensors.nuscenes_index import load_index
+from tests.toy_drive import SCENES, ego_pose, map_boxes, write_toy_drive
+
+KEYFRAMES = 2
+AROUND = (280, 880, 325, 920)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_toy_drive(tmp_path_factory.mktemp("toy"), scenes=1, keyframes=KEYFRAMES)
+
+
+@pytest.fixture(scope="module")
+def index(root, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AVJEPA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return load_index(root)
+
+
+@pytest.fixture(scope="module")
+def surveyed(root, index, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("surveys") / "whole"
+    return folder, survey_drive(root, index, SCENES[0], folder)
+
+
+def test_the_drive(surveyed, index):
+    folder, drive = surveyed
+    assert (drive.scene, drive.city, drive.left_out) == (SCENES[0], "singapore-onenorth", ())
+    assert [frame.token for frame in drive.frames] == list(index.token)
+    assert drive.xy_m == pytest.approx(np.array([ego_pose(k)[:2, 3] for k in range(KEYFRAMES)]))
+    assert [frame.yaw_rad for frame in drive.frames] == pytest.approx(np.deg2rad([0, 3]))
+    assert {frame.cameras for frame in drive.frames} == {6}
+    assert read_survey(folder) == drive
+
+
+def test_the_ground_of_the_toy_world(surveyed):
+    """An even grey road at z = 0, and the red box where it stands, met in every keyframe."""
+    sums, corner = read_window([surveyed[0]], AROUND)
+    weight = sums["paint"][0]
+    contrast = sums["paint"][1][weight > 1] / weight[weight > 1]
+    assert (weight > 1).sum() > 5000
+    assert np.median(np.abs(contrast)) < 0.02
+    returns, _, heights = sums["ground"]
+    height_m = np.abs(heights[returns > 0] / returns[returns > 0])
+    assert np.percentile(height_m, 95) < 0.05
+    assert height_m.max() < 0.4  # the feet of the boxes
+    assert returns.sum() > 1000
+    x, y, width, depth, _ = map_boxes()[0]
+    rows, columns = np.nonzero(sums["stands"][0])
+    xy_m = corner + (np.column_stack([columns, rows]) + 0.5) * GRID.cell_m
+    on_box = (np.abs(xy_m - [x, y]) < [width / 2 + 0.2, depth / 2 + 0.2]).all(1)
+    assert on_box.sum() > 5
+    assert sums["stands"][1].max() <= KEYFRAMES
+    assert (sums["stands"][1] <= sums["stands"][0]).all()
+    inside = int((y - corner[1]) / GRID.cell_m), int((x - corner[0]) / GRID.cell_m)
+    assert weight[inside] == 0  # the ground under the box is hidden
+
+
+def test_a_keyframe_counts_a_cell_once(tmp_path):
+    """What stands: three returns of one cell in one keyframe are three returns and one keyframe."""
+    points = np.array([[5.05, 5.05, z_m, 0.5] for z_m in (0.5, 1.0, 1.5)] + [[x, 5.5, 0.0, 0.1] for x in range(-5, 15)])
+    view = view_ground(points, [], np.eye(4))
+    with TileSums(tmp_path / "sums", GRID, LAYERS) as sums:
+        add_view(sums, view)
+        add_view(sums, view)
+    window, _ = read_window([tmp_path / "sums"], (5.0, 5.0, 5.1, 5.1))
+    assert window["stands"].ravel().tolist() == [6, 2]
+
+
+def test_sums_are_weighted(tmp_path):
+    """Paint holds weight and weight times contrast, its square and yellowness, cell by cell."""
+    image = np.full((90, 160, 3), 90, np.uint8)
+    pix_T_cam = np.array([[126.0, 0, 79.5], [0, 126, 48], [0, 0, 1]])
+    ego_T_cam = np.eye(4)
+    ego_T_cam[:3] = [[0, 0, 1, 1], [-1, 0, 0, 0], [0, -1, 0, 1.5]]
+    image[60:64, 70:90] = (200, 180, 60)
+    view = view_ground(np.zeros((0, 4)), [Camera(image, pix_T_cam, ego_T_cam)], np.eye(4))
+    with TileSums(tmp_path / "sums", GRID, LAYERS) as sums:
+        add_view(sums, view)
+    paint = read_window([tmp_path / "sums"], (-20, -20, 20, 20))[0]["paint"]
+    w, c, y = (array.astype(np.float64) for array in (view.weight, view.contrast, view.yellow))
+    for channel, value in enumerate((w, w * c, w * c**2, w * y)):
+        assert paint[channel].sum(dtype=np.float64) == pytest.approx(value.sum(), rel=1e-4)
+    assert c.max() > 0.5
+
+
+def test_sums_do_not_depend_on_the_open_tiles(root, index, surveyed, tmp_path, monkeypatch):
+    monkeypatch.setattr("avjepa.mapping.survey.TileSums", partial(TileSums, open_tiles=1))
+    survey_drive(root, index, SCENES[0], tmp_path / "one")
+    (one, _), (many, _) = (read_window([folder], AROUND) for folder in (tmp_path / "one", surveyed[0]))
+    for name in LAYERS:
+        np.testing.assert_array_equal(one[name], many[name])
+
+
+def test_damaged_files_are_counted_and_left_out(root, index, tmp_path):
+    """A truncated LiDAR file costs its keyframe, a damaged image its camera."""
+    broken = shutil.copytree(root, tmp_path / "toy")
+    scan = broken / str(index.lidar_file[0])
+    scan.write_bytes(scan.read_bytes()[:-7])
+    photo = broken / str(index.camera_file[1, 2])
+    photo.write_bytes(photo.read_bytes()[:200])
+    drive = survey_drive(broken, index, SCENES[0], tmp_path / "survey")
+    (frame,) = drive.frames
+    assert (frame.token, frame.cameras) == (index.token[1], 5)
+    assert len(drive.left_out) == 2
+    assert scan.name in drive.left_out[0]
+    assert photo.name in drive.left_out[1]
+
+
+def test_keyframes_without_a_pose_or_a_file_are_left_out(root, index, tmp_path):
+    poses = index.global_T_ego.copy()
+    poses[0] = np.nan
+    drive = survey_drive(root, replace(index, global_T_ego=poses), SCENES[0], tmp_path / "pose")
+    assert [frame.token for frame in drive.frames] == [index.token[1]]
+    assert drive.left_out == (f"{index.token[0]}: damaged pose or calibration",)
+    with pytest.raises(BadFileError, match="name no LiDAR file"):
+        read_returns(root, replace(index, lidar_file=np.full(KEYFRAMES, "")), 0)
+
+
+def test_nothing_that_can_be_read(root, index, tmp_path):
+    """One message that names the first fault; the folder is not whole."""
+    poses = np.full_like(index.global_T_ego, np.nan)
+    with pytest.raises(DataError, match=f"no keyframe that can be read .{index.token[0]}: damaged pose"):
+        survey_drive(root, replace(index, global_T_ego=poses), SCENES[0], tmp_path / "survey")
+    with pytest.raises(BadFileError, match="survey the drive again"):
+        read_survey(tmp_path / "survey")
+    with pytest.raises(DataError, match="no scene scene-9999"):
+        survey_drive(root, index, "scene-9999", tmp_path / "other")
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"scene": "s", "city": "c", "frames": [{"token": "t"}], "left_out": []}'])
+def test_a_damaged_survey(tmp_path, text):
+    (tmp_path / DRIVE_FILE).write_text(text)
+    with pytest.raises(BadFileError, match=r"drive\.json"):
+        read_survey(tmp_path)
