@@ -1,8 +1,8 @@
 """One drive, looked at once: what its keyframes say of the ground and of what stands there, summed by cell of the map.
 
-A survey is a folder: ``part_000``, ``part_001``, ..., tiles of sums (see tiles.py) of a few keyframes each, and ``drive.json``: where
-the car was and what could not be read. Surveys of several drives are added cell by cell, so every drive can be its own task; memory
-does not grow with the frames. Parts tell when something could first be known.
+A survey is a folder: ``part_000``, ``part_001``, ..., tiles of sums (see tiles.py) of a few keyframes each, and ``drive.json``:
+where the car was and what could not be read. Surveys of several drives are added cell by cell, so every drive can be its own task;
+memory does not grow with the frames. Parts tell when something could first be known.
 """
 
 from __future__ import annotations

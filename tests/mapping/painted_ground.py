@@ -99,14 +99,16 @@ class PaintedGround:
         cells = self.within(area)
         self.weight[cells] = self.returns[cells] = 0
 
-    def write(self, folder: Path, frames: Sequence[SurveyedFrame] = (), scene: str = "scene-0061") -> Path:
-        """As survey.survey_drive writes it."""
+    def write(
+        self, folder: Path, frames: Sequence[SurveyedFrame] = (), scene: str = "scene-0061", part: int = 0
+    ) -> Path:
+        """As survey.survey_drive writes it, in one part of a few."""
         w, n = self.weight, self.returns
         paint = np.stack([w, w * self.contrast, w * self.contrast**2, w * self.yellow], -1)
         ground = np.stack([n, n * self.intensity, n * self.height_m], -1)
         stands = np.stack([2 * self.keyframes, self.keyframes], -1)
         xy_m = np.stack([self.x_m, self.y_m], -1).reshape(-1, 2)
-        with TileSums(folder, GRID, LAYERS) as sums:
+        with TileSums(folder / f"part_{part:03d}", GRID, LAYERS) as sums:
             sums.add(
                 xy_m, {"paint": paint.reshape(-1, 4), "ground": ground.reshape(-1, 3), "stands": stands.reshape(-1, 2)}
             )

@@ -9,7 +9,8 @@ import pytest
 
 from avjepa.errors import BadFileError, DataError
 from avjepa.mapping.ground_view import Camera, view_ground
-from avjepa.mapping.survey import DRIVE_FILE, GRID, LAYERS, add_view, read_returns, read_survey, survey_drive
+from avjepa.mapping.mosaic import Mosaic
+from avjepa.mapping.survey import DRIVE_FILE, GRID, LAYERS, add_view, parts_of, read_returns, read_survey, survey_drive
 from avjepa.mapping.tiles import TileSums, read_window
 from avjepa.sensors.nuscenes_index import load_index
 from tests.toy_drive import SCENES, ego_pose, map_boxes, write_toy_drive
@@ -48,7 +49,7 @@ def test_the_drive(surveyed, index):
 
 def test_the_ground_of_the_toy_world(surveyed):
     """An even grey road at z = 0, and the red box where it stands, met in every keyframe."""
-    sums, corner = read_window([surveyed[0]], AROUND)
+    sums, corner = Mosaic([surveyed[0]]).window(AROUND)
     weight = sums["paint"][0]
     contrast = sums["paint"][1][weight > 1] / weight[weight > 1]
     assert (weight > 1).sum() > 5000
@@ -100,7 +101,7 @@ def test_sums_are_weighted(tmp_path):
 def test_sums_do_not_depend_on_the_open_tiles(root, index, surveyed, tmp_path, monkeypatch):
     monkeypatch.setattr("avjepa.mapping.survey.TileSums", partial(TileSums, open_tiles=1))
     survey_drive(root, index, SCENES[0], tmp_path / "one")
-    (one, _), (many, _) = (read_window([folder], AROUND) for folder in (tmp_path / "one", surveyed[0]))
+    (one, _), (many, _) = (Mosaic([folder]).window(AROUND) for folder in (tmp_path / "one", surveyed[0]))
     for name in LAYERS:
         np.testing.assert_array_equal(one[name], many[name])
 
@@ -146,3 +147,21 @@ def test_a_damaged_survey(tmp_path, text):
     (tmp_path / DRIVE_FILE).write_text(text)
     with pytest.raises(BadFileError, match=r"drive\.json"):
         read_survey(tmp_path)
+
+
+def test_parts_add_up_and_tell_what_was_known_when(root, index, surveyed, tmp_path, monkeypatch):
+    monkeypatch.setattr("avjepa.mapping.survey.PART_KEYFRAMES", 1)
+    survey_drive(root, index, SCENES[0], tmp_path / "parts")
+    assert [path.name for path in parts_of(tmp_path / "parts")] == ["part_000", "part_001"]
+    assert [path.name for path in parts_of(surveyed[0])] == ["part_000"]
+    whole, both = (Mosaic([folder]).window(AROUND)[0] for folder in (surveyed[0], tmp_path / "parts"))
+    first, nothing = (Mosaic([tmp_path / "parts"], [count]).window(AROUND)[0] for count in (1, 0))
+    for name in LAYERS:
+        np.testing.assert_allclose(both[name], whole[name], rtol=1e-5, atol=1e-5)
+        assert not nothing[name].any()
+    assert 0 < first["ground"][0].sum() < whole["ground"][0].sum()
+
+
+def test_a_survey_without_parts_is_damaged(tmp_path):
+    with pytest.raises(BadFileError, match="no part"):
+        parts_of(tmp_path)
