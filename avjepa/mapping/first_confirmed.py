@@ -26,9 +26,10 @@ def first_confirmed(
     surveys: Sequence[Path],
     drives: Sequence[SurveyedDrive],
 ) -> datetime | None:
-    """Time of the last keyframe of the first part with which the same candidate reaches ``log_odds``, UTC; None if none does.
+    """When the same candidate first reaches ``log_odds``, UTC; None if it never does.
 
-    Only parts from which the place was within reach are looked at, in the order of time over all drives.
+    Parts from which the place was within reach are looked at in the order of time over all drives; the time is that of the last
+    such keyframe of the part.
 
     Args:
         candidate: as all parts show it.
@@ -60,7 +61,6 @@ def first_confirmed(
 
 
 def _ends_in_reach(drive: SurveyedDrive, shape: BaseGeometry) -> list[int]:
-    """Last keyframes of the parts of a drive with a keyframe that was near the shape."""
+    """The last keyframe of each part of a drive from which the shape was within reach."""
     near = np.flatnonzero(shapely.distance(shapely.points(drive.xy_m), shape) < REACH_M)
-    last = {int(part) * PART_KEYFRAMES + PART_KEYFRAMES - 1 for part in near // PART_KEYFRAMES}
-    return sorted(min(end, len(drive.frames) - 1) for end in last)
+    return [int(near[near // PART_KEYFRAMES == part].max()) for part in np.unique(near // PART_KEYFRAMES)]

@@ -52,6 +52,14 @@ def test_parts_out_of_reach_are_not_looked_at(tmp_path):
     assert first_confirmed(candidate, judge, BAR, [far], [read_survey(far)]) is None
 
 
+def test_the_time_is_one_at_which_the_place_was_seen(tmp_path):
+    """The last keyframe of the part is 18 m beyond the crosswalk."""
+    folder = survey(tmp_path / "a", (1.0,), from_m=20.0)
+    (candidate,) = judge(Mosaic([folder]))
+    found = first_confirmed(candidate, judge, BAR, [folder], [read_survey(folder)])
+    assert found == utc(START_US) + timedelta(seconds=0.5 * (PART_KEYFRAMES - 2))
+
+
 def test_another_element_is_not_this_one(tmp_path):
     folder = survey(tmp_path / "a", (1.0,))
     other = MapElement("other", "ped_crossing", CROSSWALK.geometry)
