@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from avjepa.geometry.bands import band, line_poses
 from avjepa.mapping.line_evidence import read_line
-from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, Mosaic, Strip
+from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, SEEN_WEIGHT, Mosaic, Strip
 
 HALF_WIDTH_M = 5.0  # of the strip
 SIDE_M = (0.2, 1.0)  # the heights on each side of an edge are taken from here
@@ -30,6 +30,7 @@ ALONG_MEAN_M = 2.0
 CLEAR_M = 0.3  # from what stands there
 LEAST_RETURNS = 3
 LEAST_RUN_M = 5.0
+SEEN_SHARE = 0.5  # of the ground between the outline and the kerb
 GAP_M = 6.0  # of a stretch that was not seen between two that moved
 
 
@@ -97,7 +98,8 @@ def judge_edge(strip: Strip) -> list[EdgeRun]:
     mean = uniform_filter1d(np.nan_to_num(left_m), size, mode="nearest") / np.maximum(known, 1e-6)
     moved = (np.abs(left_m) > HERE_M) & (np.abs(left_m - mean) < 0.7)  # nan is not
     moved &= read_line(strip).here < 1
-    return [run for run in _runs(moved, left_m, highest_m, strip) if run.length_m >= LEAST_RUN_M]
+    runs = _runs(moved, left_m, highest_m, strip)
+    return [run for run in runs if run.length_m >= LEAST_RUN_M and _seen_share(run, strip) >= SEEN_SHARE]
 
 
 def first_kerb(step_m: np.ndarray, left_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -136,6 +138,15 @@ def kerb_steps(strip: Strip) -> np.ndarray:
         return np.where(count * per_row >= LEAST_RETURNS, total / np.maximum(count, 1e-6), np.nan)
 
     return mean_of(range(-high, -low + 1)) - mean_of(range(low, high + 1))
+
+
+def _seen_share(run: EdgeRun, strip: Strip) -> float:
+    """Share of the ground between the outline and the kerb that cameras saw: behind a fence there may be anything."""
+    first = round(run.from_m / ALONG_M)
+    weight = strip.sums["paint"][0][first : first + len(run.left_m)]
+    low, high = np.minimum(run.left_m, 0)[:, None], np.maximum(run.left_m, 0)[:, None]
+    between = (strip.left_m >= low) & (strip.left_m <= high)
+    return float((weight[between] >= SEEN_WEIGHT).mean())
 
 
 def _runs(rows: np.ndarray, left_m: np.ndarray, step_m: np.ndarray, strip: Strip) -> list[EdgeRun]:
