@@ -17,15 +17,18 @@ from avjepa.fleet import LogTask, run_logs
 from avjepa.mapping.changes import STATUSES, ChangeReport
 from avjepa.mapping.decisions import apply_decisions
 from avjepa.mapping.detect import detect_changes
+from avjepa.mapping.drive_paths import drive_paths
+from avjepa.mapping.evaluation.frames import predict_drives
 from avjepa.mapping.frames import frame_of_city
 from avjepa.mapping.map_readers import read_map
-from avjepa.mapping.outputs.frame_predictions import predict_frame, spaced_frames, write_frame_predictions
+from avjepa.mapping.outputs.frame_predictions import write_frame_predictions
 from avjepa.mapping.outputs.geojson import write_changes_geojson
 from avjepa.mapping.outputs.local_json import write_local_json
 from avjepa.mapping.outputs.osm import write_osm
 from avjepa.mapping.outputs.table import write_csv
-from avjepa.mapping.survey import LAYERS, PART_KEYFRAMES, read_survey, survey_drive
+from avjepa.mapping.survey import SURVEY_CODE, read_survey, survey_drive
 from avjepa.mapping.vector_map import ElementMap
+from avjepa.probes.frozen import code_fingerprint
 from avjepa.reports.change_pictures import change_pictures
 from avjepa.reports.review import write_review
 from avjepa.sensors.nuscenes_index import NuScenesIndex, load_index, split_scenes
@@ -70,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     report = detect_changes(surveys, prior, args.map.name, index, run_id, datetime.now(timezone.utc), progress)
     if args.review is not None:
         report = apply_decisions(args.review, report)
-    write_outputs(args.out, report, surveys)
+    write_outputs(args.out, report, index)
     pictures = dict(progress(change_pictures(report, args.data, index, surveys), "pictures", len(report.changes)))
     driven = {survey.scene: survey.xy_m for survey in map(read_survey, surveys)}
     write_review(args.out / "review.html", report, prior, pictures, driven)
@@ -99,9 +102,7 @@ def survey_all(args: argparse.Namespace, index: NuScenesIndex, scenes: list[str]
     Raises:
         DataError: not one drive could be surveyed.
     """
-    tasks = [
-        LogTask.of(scene, (LAYERS, PART_KEYFRAMES, args.version), files_of(args.data, index, scene)) for scene in scenes
-    ]
+    tasks = [LogTask.of(scene, settings_of(index, scene), files_of(args.data, index, scene)) for scene in scenes]
     work = partial(survey_log, args.data, args.version)
     workers = args.workers or (2 if args.engine == "ray" else 1)
     outcomes = run_logs(tasks, work, args.out / "surveys", args.engine, workers, what="surveying drives")
@@ -119,25 +120,29 @@ def survey_log(root: Path, version: str | None, scene: str, folder: Path) -> Non
     survey_drive(root, load_index(root, version), scene, folder)
 
 
+def settings_of(index: NuScenesIndex, scene: str) -> tuple[str, ...]:
+    """What a survey depends on beside its sensor files: the code, poses and calibrations."""
+    keyframes = index.keyframes_of(scene)
+    tables = (index.global_T_ego, index.ego_T_lidar, index.pix_T_cam, index.ego_T_cam, index.timestamp_us)
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(table[keyframes]).tobytes() for table in tables))
+    return code_fingerprint(SURVEY_CODE), digest.hexdigest()
+
+
 def files_of(root: Path, index: NuScenesIndex, scene: str) -> list[Path]:
     """Sensor files of a drive's keyframes."""
-    keyframes = np.flatnonzero(index.scene == np.flatnonzero(index.scene_name == scene)[0])
+    keyframes = index.keyframes_of(scene)
     names = [*index.lidar_file[keyframes], *index.camera_file[keyframes].ravel()]
     return [root / str(name) for name in names if name]
 
 
-def write_outputs(out: Path, report: ChangeReport, surveys: list[Path]) -> None:
+def write_outputs(out: Path, report: ChangeReport, index: NuScenesIndex) -> None:
     """All files but the page."""
     write_local_json(out / "changes_local.json", report)
     write_changes_geojson(out / "changes.geojson", report)
     write_csv(out / "changes.csv", report)
     write_osm(out / "changes.osm", report)
-    frames = []
-    for drive in map(read_survey, surveys):
-        for i in spaced_frames(drive.xy_m):
-            frame = drive.frames[i]
-            frames.append(predict_frame(report.changes, drive.scene, frame.timestamp_us * 1000, drive.xy_m[i]))
-    write_frame_predictions(out / "frames.json", frames)
+    paths = drive_paths(index, report.scenes)
+    write_frame_predictions(out / "frames.json", predict_drives(report.changes, paths))
 
 
 def record(

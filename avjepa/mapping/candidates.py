@@ -179,7 +179,9 @@ def kerb_candidates(mosaic: Mosaic, prior: ElementMap, outlines: Iterable[LineSt
             words = f"a kerb moved {'out' if run.outwards else 'in'} by {abs(left_m):.1f} m"
             owner = min(areas, key=lambda element: element.geometry.distance(strip))
             sides = (None, strip) if run.outwards else (strip, None)
-            yield Candidate(owner.token, "drivable_area", "geometry", *sides, log_odds, 1.0, words, sigma_m=0.2)
+            yield Candidate(
+                owner.token, "drivable_area", "geometry", *sides, log_odds, run.seen_share, words, sigma_m=0.2
+            )
 
 
 def closure_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidate]:
@@ -193,7 +195,8 @@ def closure_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidat
         log_odds = 1.0 + 0.1 * min(closure.keyframes, 15) + SECOND_DRIVE * max(0, closure.drives - 1)
         words = "a lane is closed by barriers"
         yield Candidate(
-            *(element.token, element.layer, "connectivity", stretch, stretch, log_odds, 1.0, words), sigma_m=0.3
+            *(element.token, element.layer, "connectivity", stretch, stretch, log_odds, closure.seen_share, words),
+            sigma_m=0.3,
         )
 
 

@@ -24,10 +24,18 @@ FREE_SHARE = 0.75  # of the strip between the barriers that nothing stands on
 
 @dataclass(frozen=True)
 class Closure:
-    """A stretch of a lane between two barriers: arc lengths on its centre line, drives that saw it, keyframes at the barriers."""
+    """A stretch of a lane between two barriers.
+
+    Attributes:
+        from_m, to_m: arc lengths on its centre line.
+        seen_share: of the stretch, by cameras.
+        drives: that saw it.
+        keyframes: that met the barriers, the lesser number of the two.
+    """
 
     from_m: float
     to_m: float
+    seen_share: float
     drives: int
     keyframes: int
 
@@ -47,6 +55,7 @@ def judge_closure(strip: Strip) -> Closure | None:
             closure = Closure(
                 float(strip.s_m[first[0]]),
                 float(strip.s_m[last[1] - 1]),
+                float((strip.sums["paint"][0][first[0] : last[1]] > 0).mean()),
                 int(strip.drives[first[0] : last[1]].max()),
                 int(min(first[2], last[2])),
             )

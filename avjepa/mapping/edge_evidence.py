@@ -42,6 +42,7 @@ class EdgeRun:
         from_m, to_m: arc lengths.
         left_m: (k,) offsets of the kerb to the left, into the road, every ``ALONG_M`` of the stretch.
         step_m: height of the kerb.
+        seen_share: of the ground between the outline and the kerb, by cameras.
         drives: that saw it.
     """
 
@@ -49,6 +50,7 @@ class EdgeRun:
     to_m: float
     left_m: np.ndarray
     step_m: float
+    seen_share: float
     drives: int
 
     @property
@@ -99,7 +101,7 @@ def judge_edge(strip: Strip) -> list[EdgeRun]:
     moved = (np.abs(left_m) > HERE_M) & (np.abs(left_m - mean) < 0.7)  # nan is not
     moved &= read_line(strip).here < 1
     runs = _runs(moved, left_m, highest_m, strip)
-    return [run for run in runs if run.length_m >= LEAST_RUN_M and _seen_share(run, strip) >= SEEN_SHARE]
+    return [run for run in runs if run.length_m >= LEAST_RUN_M and run.seen_share >= SEEN_SHARE]
 
 
 def first_kerb(step_m: np.ndarray, left_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,12 +142,16 @@ def kerb_steps(strip: Strip) -> np.ndarray:
     return mean_of(range(-high, -low + 1)) - mean_of(range(low, high + 1))
 
 
-def _seen_share(run: EdgeRun, strip: Strip) -> float:
-    """Share of the ground between the outline and the kerb that cameras saw: behind a fence there may be anything."""
-    first = round(run.from_m / ALONG_M)
-    weight = strip.sums["paint"][0][first : first + len(run.left_m)]
-    low, high = np.minimum(run.left_m, 0)[:, None], np.maximum(run.left_m, 0)[:, None]
-    between = (strip.left_m >= low) & (strip.left_m <= high)
+def _seen_share(left_m: np.ndarray, weight: np.ndarray, columns_m: np.ndarray) -> float:
+    """Share of the ground between the outline and the kerb that cameras saw: behind a fence there may be anything.
+
+    Args:
+        left_m: (k,) offsets of the kerb.
+        weight: (k, O) of the cameras' views of these rows.
+        columns_m: (O,) offsets of the columns.
+    """
+    low, high = np.minimum(left_m, 0)[:, None], np.maximum(left_m, 0)[:, None]
+    between = (columns_m >= low) & (columns_m <= high)
     return float((weight[between] >= SEEN_WEIGHT).mean())
 
 
@@ -156,16 +162,20 @@ def _runs(rows: np.ndarray, left_m: np.ndarray, step_m: np.ndarray, strip: Strip
         if 0 < start and end < len(rows) and rows[start - 1] and rows[end] and (end - start) * ALONG_M <= GAP_M:
             bridged[start:end] = np.sign(left_m[start - 1]) == np.sign(left_m[end])
     edges = np.flatnonzero(np.diff(np.concatenate([[0], bridged.astype(int), [0]])))
-    return [
-        EdgeRun(
-            float(strip.s_m[start] - ALONG_M / 2),
-            float(strip.s_m[end - 1] + ALONG_M / 2),
-            _filled(left_m[start:end]),
-            float(np.nanmedian(step_m[start:end])),
-            int(np.median(strip.drives[start:end])),
+    runs = []
+    for start, end in edges.reshape(-1, 2):
+        kerb_left_m = _filled(left_m[start:end])
+        runs.append(
+            EdgeRun(
+                float(strip.s_m[start] - ALONG_M / 2),
+                float(strip.s_m[end - 1] + ALONG_M / 2),
+                kerb_left_m,
+                float(np.nanmedian(step_m[start:end])),
+                _seen_share(kerb_left_m, strip.sums["paint"][0][start:end], strip.left_m),
+                int(np.median(strip.drives[start:end])),
+            )
         )
-        for start, end in edges.reshape(-1, 2)
-    ]
+    return runs
 
 
 def _filled(values: np.ndarray) -> np.ndarray:

@@ -120,7 +120,7 @@ def judge_line(element: MapElement, strip: Strip) -> list[LineRun]:
 
 def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
     """Ridges of a strip, row by row; paint ``around_m`` along the line around a row counts as its own."""
-    contrast, yellow = strip.paint(1), strip.paint(3)
+    contrast, yellow = strip.paint(1), strip.paint(2)
     known = np.isfinite(contrast)
     bright_ridge = np.where(known, ridge(contrast), np.nan)
     yellow_ridge = np.where(known, ridge(yellow), np.nan)

@@ -24,10 +24,15 @@ from avjepa.sensors.nuscenes_index import NuScenesIndex
 from avjepa.sensors.sweeps import move_sweep
 
 GRID = TileGrid(CELL_M, 256)
-# paint: weight, and weight times contrast, contrast squared, yellowness. ground: returns, and their summed intensity and height.
+# paint: weight, and weight times contrast, yellowness. ground: returns, and their summed intensity and height.
 # stands: returns of what stands on the ground, and in how many keyframes.
-LAYERS = {"paint": 4, "ground": 3, "stands": 2}
+LAYERS = {"paint": 3, "ground": 3, "stands": 2}
 DRIVE_FILE = "drive.json"
+# What a survey is made by.
+SURVEY_CODE = (
+    *("mapping/survey.py", "mapping/ground_view.py", "mapping/ground_surface.py", "mapping/tiles.py"),
+    *("conventions.py", "geometry", "sensors"),
+)
 PART_KEYFRAMES = 4  # two seconds
 
 
@@ -86,7 +91,7 @@ def survey_drive(
     numbers = np.flatnonzero(index.scene_name == scene)
     if not len(numbers):
         raise DataError(f"{root}: no scene {scene}; it has {', '.join(index.scene_name[:5])}, ...")
-    keyframes = np.flatnonzero(index.scene == numbers[0])
+    keyframes = index.keyframes_of(scene)
     frames: list[SurveyedFrame] = []
     left_out: list[str] = []
     readable = _readable(root, index, watch(keyframes, len(keyframes)), left_out)
@@ -181,7 +186,7 @@ def read_cameras(root: Path, index: NuScenesIndex, n: int) -> tuple[list[Camera]
 def add_view(sums: TileSums, view: GroundView) -> None:
     """Add one keyframe to the sums."""
     w = view.weight
-    paint = np.column_stack([w, w * view.contrast, w * view.contrast**2, w * view.yellow])
+    paint = np.column_stack([w, w * view.contrast, w * view.yellow])
     sums.add(view.cell_xy_m, {"paint": paint})
     on = view.on_ground
     ground = np.column_stack([np.ones(on.sum()), view.intensity[on], view.height_m[on]])

@@ -78,6 +78,10 @@ class NuScenesIndex:
         """(n,) bool: the keyframe has a pose and a LiDAR calibration."""
         return np.isfinite(self.global_T_ego).all((1, 2)) & np.isfinite(self.ego_T_lidar).all((1, 2))
 
+    def keyframes_of(self, scene: str) -> np.ndarray:
+        """Numbers (k,) of the keyframes of a scene, in time order; none of a scene that is not there."""
+        return np.flatnonzero(self.scene_name[self.scene] == scene)
+
 
 def load_index(root: str | Path, version: str | None = None) -> NuScenesIndex:
     """Index of a nuScenes root, from the cache when the tables have not changed.

@@ -104,13 +104,13 @@ class PaintedGround:
     ) -> Path:
         """As survey.survey_drive writes it, in one part of a few."""
         w, n = self.weight, self.returns
-        paint = np.stack([w, w * self.contrast, w * self.contrast**2, w * self.yellow], -1)
+        paint = np.stack([w, w * self.contrast, w * self.yellow], -1)
         ground = np.stack([n, n * self.intensity, n * self.height_m], -1)
         stands = np.stack([2 * self.keyframes, self.keyframes], -1)
         xy_m = np.stack([self.x_m, self.y_m], -1).reshape(-1, 2)
         with TileSums(folder / f"part_{part:03d}", GRID, LAYERS) as sums:
             sums.add(
-                xy_m, {"paint": paint.reshape(-1, 4), "ground": ground.reshape(-1, 3), "stands": stands.reshape(-1, 2)}
+                xy_m, {"paint": paint.reshape(-1, 3), "ground": ground.reshape(-1, 3), "stands": stands.reshape(-1, 2)}
             )
         write_json(folder / DRIVE_FILE, asdict(SurveyedDrive(scene, CITY, tuple(frames), ())))
         return folder

@@ -1,6 +1,7 @@
 """tools/detect_map_changes.py on the toy drive: every file is written and read back, decisions too; mistakes are one line."""
 
 import json
+from dataclasses import replace
 from datetime import timezone
 
 import pytest
@@ -17,6 +18,7 @@ from avjepa.mapping.outputs.osm import read_osm
 from avjepa.mapping.outputs.table import read_csv
 from avjepa.mapping.survey import DRIVE_FILE
 from avjepa.mapping.vector_map import ElementMap, MapElement
+from avjepa.sensors.nuscenes_index import load_index
 from tests.toy_drive import CITIES, SCENES, write_toy_drive
 from tools import detect_map_changes as tool
 
@@ -134,3 +136,14 @@ def test_help_shows_an_example(capsys):
     shown = capsys.readouterr().out
     assert "python tools/detect_map_changes.py --data" in shown
     assert "--review" in shown
+
+
+def test_a_survey_is_made_anew_when_poses_or_code_change(root, monkeypatch):
+    index = load_index(root)
+    before = tool.settings_of(index, SCENES[0])
+    assert tool.settings_of(index, SCENES[0]) == before
+    moved = index.global_T_ego.copy()
+    moved[index.keyframes_of(SCENES[0])[0], 0, 3] += 0.01
+    assert tool.settings_of(replace(index, global_T_ego=moved), SCENES[0]) != before
+    monkeypatch.setattr(tool, "SURVEY_CODE", ("mapping/survey.py",))
+    assert tool.settings_of(index, SCENES[0]) != before
