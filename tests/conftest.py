@@ -34,6 +34,14 @@ def nuscenes_root() -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def module_index_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Index caches of a test file stay in its own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AVJEPA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def torch_threads() -> Iterator[Callable[[int], None]]:
     """``torch_threads(n)`` sets the number of CPU threads of torch for one test; afterwards it is as before."""

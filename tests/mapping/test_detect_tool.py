@@ -27,11 +27,7 @@ GONE = box(306, 897, 309, 903)  # the toy road has no paint, and the car passes 
 HIDDEN = box(311.5, 905.5, 312.5, 906.5)  # under the red box
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache_folder(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AVJEPA_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("module_index_cache")
 
 
 @pytest.fixture(scope="module")

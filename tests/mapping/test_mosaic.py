@@ -23,7 +23,7 @@ def test_a_strip_straightens_a_curve(curved):
     """A quarter of a circle becomes one column of the strip; a parallel line 1 m to its left is not there."""
     strip = Mosaic([curved]).strip(ARC, 2.0)
     assert strip.s_m[-1] == pytest.approx(ARC_M * np.pi / 2, abs=0.3)
-    contrast, yellow = np.nanmean(strip.paint(1), 0), np.nanmean(strip.paint(3), 0)
+    contrast, yellow = np.nanmean(strip.paint(1), 0), np.nanmean(strip.paint(2), 0)
     assert contrast[np.abs(strip.left_m) < 0.04] == pytest.approx(YELLOW[0], abs=0.02)
     assert yellow[np.abs(strip.left_m) < 0.04] == pytest.approx(YELLOW[1], abs=0.02)
     assert np.abs(contrast[np.abs(strip.left_m) > 0.25]).max() < NOISE
@@ -50,7 +50,7 @@ def test_two_drives_add_up(curved, tmp_path):
     x_m = ARC_M * np.sin(strip.s_m / ARC_M)
     assert (strip.drives[x_m < 9.5] == 2).all()
     assert (strip.drives[x_m > 10.5] == 1).all()
-    middle = strip.paint(3)[:, np.abs(strip.left_m).argmin()]
+    middle = strip.paint(2)[:, np.abs(strip.left_m).argmin()]
     assert middle[x_m < 9.5].mean() == pytest.approx(YELLOW[1] / 4, abs=0.02)
     assert middle[x_m > 10.5].mean() == pytest.approx(YELLOW[1], abs=0.02)
     assert (strip.sums["paint"][0][x_m < 8] == 4).all()

@@ -24,11 +24,7 @@ from tools import check_calibration
 GRID = BEVGrid((-20.0, 20.0), (-20.0, 20.0), (-5.0, 3.0), 0.2, 8.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache_folder(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AVJEPA_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("module_index_cache")
 
 
 @pytest.fixture(scope="module")

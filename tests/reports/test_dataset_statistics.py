@@ -26,12 +26,7 @@ from avjepa.reports.dataset_statistics import (
 from tests.toy_drive import VERSION, write_toy_drive
 from tools import compare_datasets
 
-
-@pytest.fixture(scope="module", autouse=True)
-def cache_folder(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AVJEPA_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("module_index_cache")
 
 
 @pytest.fixture(scope="module")
