@@ -124,7 +124,7 @@ class BEVEncoder(nn.Module):
 
 
 class Neck(nn.Sequential):
-    """Three convolutions over the BEV map."""
+    """What three convolutions add to the BEV map: the neighbourhood joins a cell's own content and does not replace it."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(
@@ -136,7 +136,7 @@ class Neck(nn.Sequential):
     def forward(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the first convolution, and what all of them make of (M, C, Y, X)."""
         middle = self[0](fused)
-        return middle, self[2](self[1](middle))
+        return middle, fused + self[2](self[1](middle))
 
 
 class CellTokens(nn.Module):

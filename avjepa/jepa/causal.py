@@ -27,15 +27,17 @@ class CausalPrediction(Extra):
 
     def forward(self, model: BEVWorldModel, step: Step) -> torch.Tensor:
         """The term; 0 for a context of one frame."""
-        z, clips = step.z_frames, step.clips
+        z, observed, clips = step.z_frames, step.observed, step.clips
         batch, frames = z.shape[:2]
         if frames < 2:
             return z.new_zeros(())
-        prefixes = torch.cat([prefix(z, length) for length in range(1, frames)])  # ((T - 1) * B, T, C, Y, X)
+        prefixes, seen_by = (
+            torch.cat([prefix(x, k) for k in range(1, frames)]) for x in (z, observed)
+        )  # ((T - 1) * B, T, ...)
         time_s = clips.time_s[:, clips.num_context - frames : clips.num_context]
         dt_s = time_s.diff(dim=1).T.flatten()  # ((T - 1) * B,)
         here = torch.eye(4, device=z.device).expand(len(dt_s), 4, 4)
-        raw, _ = model.predictor(model.temporal(prefixes), here, dt_s)
+        raw, _ = model.predictor(model.temporal(prefixes, seen_by), here, dt_s)
 
         predicted = normalise_each(raw.unflatten(0, (frames - 1, batch)).transpose(0, 1))  # (B, T - 1, C, Y, X)
         target = normalise_each(z[:, 1:].detach())
@@ -44,7 +46,7 @@ class CausalPrediction(Extra):
         return step.loss(predicted, target, seen, valid)
 
 
-def prefix(z: torch.Tensor, length: int) -> torch.Tensor:
-    """The first ``length`` of T frames (B, T, C, Y, X) as T frames, the oldest standing in for those that would be before it."""
-    oldest = z[:, :1].expand(-1, z.shape[1] - length, -1, -1, -1)
-    return torch.cat([oldest, z[:, :length]], 1)
+def prefix(frames: torch.Tensor, length: int) -> torch.Tensor:
+    """The first ``length`` of T frames (B, T, ...) as T frames, the oldest standing in for those that would be before it."""
+    oldest = frames[:, :1].expand(-1, frames.shape[1] - length, *frames.shape[2:])
+    return torch.cat([oldest, frames[:, :length]], 1)

@@ -24,6 +24,7 @@ class Step:
     Attributes:
         clips: the batch.
         z_frames: (B, T, C, Y, X) context embeddings, all in the present ego frame, the last of them the present.
+        observed: (B, T, Y, X) bool, cells that each context frame observed.
         targets: the teacher's maps of the M = B * K full present and future frames.
         raw: (B, K, C, Y, X) predictions, not normalised.
         overlap: (B, K, Y, X) bool, cells of each frame that the present map covers.
@@ -35,6 +36,7 @@ class Step:
 
     clips: ClipBatch
     z_frames: torch.Tensor
+    observed: torch.Tensor
     targets: BEVMaps
     raw: torch.Tensor
     overlap: torch.Tensor

@@ -1,7 +1,7 @@
 """One training step of the BEV JEPA. Read this file to understand the method.
 
     1  mask      hide blocks of cells from the whole context, and drop sensors
-    2  state     the encoder embeds the past and present frames in the present ego frame; a residual joins them over time
+    2  state     the encoder embeds the past and present frames in the present ego frame; what each cell showed last is kept
     3  targets   the teacher embeds the full present and future frames, each in its own ego frame
     4  predict   warp the state to each target frame by the ego-motion and add a learned residual
     5  losses    only where the target was observed (LiDAR rays tell), and inside the overlap of both maps
@@ -88,8 +88,8 @@ class BEVJEPA(BEVWorldModel):
         clips = self.known(clips)
         mask = self.draw_mask(clips)
         hidden = mask.hidden
-        z_frames = self.encode_frames(clips, hidden, self.sensor_drop)
-        z, state = z_frames[:, -1], self.temporal(z_frames)
+        z_frames, observed = self.encode_frames(clips, hidden, self.sensor_drop)
+        z, state = z_frames[:, -1], self.temporal(z_frames, observed)
         states, target, target_maps = self.embed_targets(clips)
         raw, overlap = self.predict(state, clips)
 
@@ -103,7 +103,16 @@ class BEVJEPA(BEVWorldModel):
 
         predictions = Predictions(mask, states, predicted, target, valid, z, state)
         step = Step(
-            clips, z_frames, target_maps, raw, overlap, predictions, cell_weight, self.cell_loss, self.occupied_weight
+            clips,
+            z_frames,
+            observed,
+            target_maps,
+            raw,
+            overlap,
+            predictions,
+            cell_weight,
+            self.cell_loss,
+            self.occupied_weight,
         )
         z_things = z.movedim(1, -1)[self._visible_things(states, hidden)]
         variance, covariance = variance_covariance(z_things)

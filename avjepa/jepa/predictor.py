@@ -18,9 +18,11 @@ MOTION_SCALE = (0.1, 0.1, 2.0, 0.5)
 
 
 class TemporalContext(nn.Module):
-    """State of the scene now: the present embedding plus a residual read from all T context frames (zero at the start).
+    """State of the scene now: in each cell the newest embedding that observed it, plus a residual read from all T context frames
+    (zero at the start).
 
-    All frames are in the present ego frame, so a static thing is at the same cell in each and a mover is not.
+    All frames are in the present ego frame, so a static thing is at the same cell in each and a mover is not. What the present
+    does not see is remembered from the first step on; the residual need not learn to carry it.
     """
 
     def __init__(self, channels: int, num_context: int) -> None:
@@ -32,9 +34,24 @@ class TemporalContext(nn.Module):
         )
         self.residual = zero_initialised(nn.Conv2d(channels, channels, 3, padding=1))
 
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """State (B, C, Y, X) from context embeddings (B, T, C, Y, X), the last of them the present."""
-        return z[:, -1] + self.residual(self.mix(z.flatten(1, 2)))
+    def forward(self, z: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
+        """State (B, C, Y, X).
+
+        Args:
+            z: (B, T, C, Y, X) context embeddings, the last of them the present.
+            observed: (B, T, Y, X) bool, cells that each frame observed.
+        """
+        return newest_observed(z, observed) + self.residual(self.mix(z.flatten(1, 2)))
+
+
+def newest_observed(z: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
+    """The newest of T embeddings (B, T, C, Y, X) that observed each cell (B, T, Y, X); where none did, the present one."""
+    newest = z[:, -1]
+    is_found = observed[:, -1]
+    for z_frame, is_observed in zip(z[:, :-1].flip(1).unbind(1), observed[:, :-1].flip(1).unbind(1), strict=True):
+        newest = torch.where((is_observed & ~is_found)[:, None], z_frame, newest)
+        is_found = is_found | is_observed
+    return newest
 
 
 class WarpPredictor(nn.Module):

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from avjepa.bev.encoder import BEVEncoder
+from avjepa.conventions import UNOBSERVED
 from avjepa.geometry.ego_motion import warp_bev
 from avjepa.jepa.losses import CellLoss
 from avjepa.jepa.masks import DrawnMask, SensorDrop
@@ -93,13 +94,14 @@ class BEVWorldModel(nn.Module, ABC):
 
         With neither a mask nor sensor drop this is the representation that probes read.
         """
-        z = self.encode_frames(clips, hidden, sensor_drop)
-        return self.temporal(z), z[:, -1]
+        z, observed = self.encode_frames(clips, hidden, sensor_drop)
+        return self.temporal(z, observed), z[:, -1]
 
     def encode_frames(
         self, clips: ClipBatch, hidden: torch.Tensor | None = None, sensor_drop: SensorDrop | None = None
-    ) -> torch.Tensor:
-        """Embeddings (B, T, C, Y, X) of the newest T past and present frames, all in the present ego frame.
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings (B, T, C, Y, X) of the newest T past and present frames, all in the present ego frame, and the cells
+        (B, T, Y, X), bool, that each of them observed.
 
         Args:
             clips: with at least as many past and present frames as the model reads.
@@ -111,7 +113,12 @@ class BEVWorldModel(nn.Module, ABC):
             frames = sensor_drop.apply(frames, clips.seeds)
         if hidden is not None:
             hidden = hidden.repeat_interleave(self.temporal.num_context, 0)  # (B * T, Y, X)
-        return self.encoder(frames, hidden).z.unflatten(0, (clips.shape[0], -1))
+        maps = self.encoder(frames, hidden)
+        observed = maps.states != UNOBSERVED
+        if hidden is not None:
+            observed &= ~hidden  # rays cross hidden cells
+        shape = (clips.shape[0], -1)
+        return maps.z.unflatten(0, shape), observed.unflatten(0, shape)
 
     def encode_targets(self, clips: ClipBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """Cell states (B, K, Y, X) and normalised embeddings (B, K, C, Y, X) of the full present and future frames, each in its

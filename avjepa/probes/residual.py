@@ -35,13 +35,14 @@ class ResidualView:
         clips = jepa.known(clips)
         frames = clips.context_in_now()
         z = jepa.encoder(frames).z.unflatten(0, (clips.shape[0], clips.num_context))  # (B, T, C, Y, X)
-        residual, known = static_residual(z, _states(clips, jepa.encoder.grid) != UNOBSERVED)
+        observed = _states(clips, jepa.encoder.grid) != UNOBSERVED
+        residual, known = static_residual(z, observed)
         norm = residual.norm(dim=1, keepdim=True) / residual.shape[1] ** 0.5
         if self.norm_only:
             return norm
         return torch.cat(
             [
-                normalised(jepa.temporal(z[:, -jepa.temporal.num_context :])),
+                normalised(jepa.temporal(*(x[:, -jepa.temporal.num_context :] for x in (z, observed)))),
                 normalised(z[:, -1]),
                 residual,
                 norm,

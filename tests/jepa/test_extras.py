@@ -153,7 +153,7 @@ def test_causal_prediction_starts_as_persistence_and_does_not_pull_at_its_target
 def test_causal_prediction_needs_two_frames():
     model = tiny.jepa(cameras=False).eval()
     step = step_of(model, 0)
-    assert CausalPrediction()(model, replace(step, z_frames=step.z_frames[:, -1:])) == 0
+    assert CausalPrediction()(model, replace(step, z_frames=step.z_frames[:, -1:], observed=step.observed[:, -1:])) == 0
 
 
 # ------------------------------------------------------------------------------------------------------------ hypotheses
@@ -282,7 +282,7 @@ def test_a_model_without_ego_motion_does_not_know_the_poses():
     moved.now_T_frame[:, 2, :2, 3] -= 2.0
     for ego_motion in (True, False):
         model = tiny.jepa(cameras=False, ego_motion=ego_motion).eval()
-        z, z_moved = model.encode_frames(clips), model.encode_frames(moved)
+        (z, _), (z_moved, _) = model.encode_frames(clips), model.encode_frames(moved)
         state = z[:, -1]
         raw, overlap = model.predict(state, clips)
         assert torch.equal(z, z_moved) is not ego_motion
@@ -298,15 +298,15 @@ def test_a_model_reads_the_newest_frames_it_has_room_for():
     two = collate_clips([Clip(clip.frames[1:], 2, clip.seed) for clip in whole])
     assert three.shape == (2, 5)
     assert torch.equal(model.draw_mask(three).hidden, model.draw_mask(two).hidden)
-    assert torch.equal(model.encode_frames(three), model.encode_frames(two))
+    for with_older, without in zip(model.encode_frames(three), model.encode_frames(two), strict=True):
+        assert torch.equal(with_older, without)
     terms, expected = model(three)[0].named(), model(two)[0].named()
     assert terms == expected
     swapped = collate_clips(
         [Clip((clip.frames[0], *clip.frames[:1], *clip.frames[2:]), 3, clip.seed) for clip in whole]
     )
-    assert not torch.equal(
-        model.encode_frames(swapped), model.encode_frames(two)
-    )  # the frame before the present is read
+    # The frame before the present is read.
+    assert not torch.equal(model.encode_frames(swapped)[0], model.encode_frames(two)[0])
     with pytest.raises(ValueError, match="want 2 past and present frames, but the clips have 1"):
         model.encode_frames(replace(two, num_context=1))
 

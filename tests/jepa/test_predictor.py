@@ -29,9 +29,28 @@ def test_starts_at_persistence_by_warp():
     assert torch.equal(overlap, expected_overlap)
 
 
-def test_context_starts_at_the_present():
-    z = torch.randn(2, 3, tiny.CHANNELS, 8, 8)
-    assert torch.equal(TemporalContext(tiny.CHANNELS, 3)(z), z[:, -1])
+def test_context_starts_at_what_each_cell_showed_last():
+    """Four cells: seen now, half a second ago, a second ago, never."""
+    z = torch.randn(1, 3, tiny.CHANNELS, 2, 2)
+    observed = torch.tensor([[[1, 0], [1, 0]], [[1, 1], [0, 0]], [[1, 0], [0, 0]]], dtype=torch.bool)[None]
+    state = TemporalContext(tiny.CHANNELS, 3)(z, observed)
+    newest = {(0, 0): 2, (0, 1): 1, (1, 0): 0, (1, 1): 2}
+    for (y, x), frame in newest.items():
+        assert torch.equal(state[0, :, y, x], z[0, frame, :, y, x])
+
+
+def test_nothing_is_remembered_of_hidden_cells():
+    """Rays cross them in every frame, but the mask hides what was seen: the state there is the present's mask token."""
+    clips = tiny.batch()
+    model = tiny.jepa(cameras=False).eval()
+    hidden = torch.zeros(len(clips.time_s), *tiny.BEV.shape_yx, dtype=torch.bool)
+    hidden[:, 10:20, 10:20] = True
+    _, seen = model.encode_frames(clips)
+    z, observed = model.encode_frames(clips, hidden)
+    assert seen[:, :, 10:20, 10:20].any(-1).any(-1).all()
+    assert not observed[:, :, 10:20, 10:20].any()
+    state, _ = model.encode_context(clips, hidden)
+    assert torch.equal(state[..., 10:20, 10:20], z[:, -1][..., 10:20, 10:20])
 
 
 def test_motion_and_time_matter_once_trained():

@@ -1,7 +1,7 @@
 """One training step of Occupancy-MAE on this world model: what is hidden is rebuilt itself, not its embedding.
 
     1  mask      hide blocks of cells from the whole context, and drop sensors
-    2  state     the encoder embeds the past and present frames in the present ego frame; a residual joins them over time
+    2  state     the encoder embeds the past and present frames in the present ego frame; what each cell showed last is kept
     3  predict   warp the state to the present and each future frame by the ego-motion and add a learned residual
     4  targets   the voxels of the full present and future frames, each in its own ego frame, as LiDAR rays tell them
     5  rebuild   a small head reads every predicted cell and says which voxels above it are occupied
