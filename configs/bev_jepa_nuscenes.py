@@ -26,6 +26,7 @@ from avjepa.jepa.model import BEVJEPA
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.target_encoder import EMATarget
 from avjepa.jepa.target_regions import Blocks
+from avjepa.jepa.voxel_decoder import VoxelDecoder
 from avjepa.sensors.augment import Augmentation
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
@@ -109,6 +110,7 @@ model = dict(
         target=dict(type=EMATarget, momentum_start=0.996),
         temporal=dict(type=TemporalContext, channels=channels, num_context=4),
         predictor=dict(type=WarpPredictor, grid=bev_grid, channels=channels, hidden_channels=256),
+        decoder=dict(type=VoxelDecoder, grid=bev_grid, channels=channels, voxel_m=0.5),
         mask=dict(
             type=GroupMask,
             regions=dict(blocks=dict(type=Region, sampler=dict(type=Blocks, block_cells=(2, 4), hidden_share=0.5))),

@@ -49,6 +49,7 @@ encoder.lift.depth_bins.update(max_m=31.0, step_m=1.0)
 model.jepa.target.update(momentum_start=0.99)  # a short schedule needs a fast teacher
 model.jepa.temporal.update(channels=channels, num_context=3)
 model.jepa.predictor.update(grid=bev_grid, channels=channels, hidden_channels=32)
+model.jepa.decoder.update(grid=bev_grid, channels=channels)
 
 # ------------------------------------------------------------------------------------------------------------- schedule
 iterations = 250

@@ -1,6 +1,6 @@
 """What an objective may have beside the terms of losses.py: each extra is one module, one term, one weight.
 
-deep.py, causal.py, hypotheses.py, uncertainty.py, voxel_grounding.py. Letters: see conventions.py.
+deep.py, causal.py, hypotheses.py, uncertainty.py. Letters: see conventions.py.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class LossTerms:
         rollout: prediction error on future frames, predicted from the prediction before.
         variance, covariance: regulariser on the context embedding.
         sigreg_times_n: the other regulariser, see sigreg.py; 0 where the model has none.
-        occupancy: grounding, binary cross-entropy of occupied against free.
+        occupancy: grounding, binary cross-entropy of occupied against empty voxels, see voxel_decoder.py.
         weights: of the terms.
         extras: further terms by name, each already times its weight; see extras.py.
     """

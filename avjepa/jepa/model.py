@@ -4,7 +4,8 @@
     2  state     the encoder embeds the past and present frames in the present ego frame; what each cell showed last is kept
     3  targets   the teacher embeds the full present and future frames, each in its own ego frame
     4  predict   warp the state to each target frame by the ego-motion and add a learned residual
-    5  losses    only where the target was observed (LiDAR rays tell), and inside the overlap of both maps
+    5  losses    only where the target was observed (LiDAR rays tell), and inside the overlap of both maps; what is predicted must
+                 also say which voxels were occupied there
 
 Steps 2 and 4 are what probes use of it, see world_model.py. Letters: see conventions.py.
 """
@@ -21,13 +22,14 @@ from avjepa.conventions import OCCUPIED, UNOBSERVED
 from avjepa.geometry.ego_motion import warp_bev
 from avjepa.geometry.rigid import invert
 from avjepa.jepa.extras import Extra, Step
-from avjepa.jepa.losses import CellLoss, LossTerms, LossWeights, occupancy_loss, variance_covariance
+from avjepa.jepa.losses import CellLoss, LossTerms, LossWeights, variance_covariance
 from avjepa.jepa.masks import DrawnMask, GroupMask, SensorDrop
 from avjepa.jepa.motion_evidence import changed_cells
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.sigreg import SIGReg
 from avjepa.jepa.target_encoder import EMATarget, SharedTarget, normalised
 from avjepa.jepa.target_regions import scenes_of
+from avjepa.jepa.voxel_decoder import VoxelDecoder
 from avjepa.jepa.world_model import BEVWorldModel, Predictions, normalise_each
 from avjepa.sensors.sample import ClipBatch
 
@@ -40,6 +42,7 @@ class BEVJEPA(BEVWorldModel):
         target: where targets come from: an EMA teacher, or the encoder itself.
         temporal: joins the context frames into one state.
         predictor: state to masked and future embeddings.
+        decoder: what is predicted to voxels, which ground it.
         mask: what is hidden from the context.
         sensor_drop: which sensors the context loses, or None.
         weights: weights of the loss terms.
@@ -58,6 +61,7 @@ class BEVJEPA(BEVWorldModel):
         target: EMATarget | SharedTarget,
         temporal: TemporalContext,
         predictor: WarpPredictor,
+        decoder: VoxelDecoder,
         mask: GroupMask,
         sensor_drop: SensorDrop | None,
         weights: LossWeights,
@@ -73,7 +77,7 @@ class BEVJEPA(BEVWorldModel):
             raise ValueError(f"sigreg is {sigreg}, but weights.sigreg_times_n is {weights.sigreg_times_n}")
         self.target = target
         self.target.attach(encoder)
-        self.occupancy = nn.Conv2d(encoder.channels, 1, 1)
+        self.decoder = decoder
         self.mask = mask
         self.sensor_drop = sensor_drop
         self.weights = weights
@@ -125,12 +129,7 @@ class BEVJEPA(BEVWorldModel):
             variance=variance,
             covariance=covariance,
             sigreg_times_n=self.sigreg.times_n(z_things, clips.seeds) if self.sigreg else z_things.new_zeros(()),
-            occupancy=occupancy_loss(
-                self.occupancy(predicted.flatten(0, 1))[:, 0],
-                states.flatten(0, 1),
-                valid.flatten(0, 1),
-                self.occupied_weight,
-            ),
+            occupancy=sum(self.decoder.rebuild(raw, overlap, hidden, clips)),
             weights=self.weights,
             extras={name: extra.weight * extra(self, step) for name, extra in self.extras.items()},
         )

@@ -1,4 +1,4 @@
-"""The default without the small occupancy loss: embeddings alone."""
+"""The default without the voxels: embeddings alone."""
 
 from mmengine.config import read_base
 

@@ -6,7 +6,6 @@ with read_base():
     from ..bev_jepa_city import *
 
 from avjepa.jepa.baselines.occupancy_mae import OccupancyMAE
-from avjepa.jepa.voxel_grounding import VoxelDecoder
 
 model.jepa = dict(
     type=OccupancyMAE,
@@ -15,6 +14,6 @@ model.jepa = dict(
     predictor=model.jepa.predictor,
     mask=model.jepa.mask,
     sensor_drop=model.jepa.sensor_drop,
-    decoder=dict(type=VoxelDecoder, grid=bev_grid, channels=channels, voxel_m=0.5),
+    decoder=model.jepa.decoder,
 )
 probe_config = None  # those of the city are for another model

@@ -17,8 +17,6 @@ objectives = dict(
     no_regulariser=dict(config="../objectives/no_regulariser.py", title="JEPA, no variance and covariance"),
     no_grounding=dict(config="../objectives/no_grounding.py", title="JEPA, no occupancy loss"),
     ema_only=dict(config="../objectives/ema_only.py", title="EMA only"),
-    # remedies for what masked reconstruction knows better
-    voxel_grounding=dict(config="../objectives/voxel_grounding.py", title="JEPA, voxels in place of cells"),
     # other objectives
     sigreg=dict(config="../objectives/sigreg.py", title="SIGReg, no EMA"),
     vicreg=dict(config="../objectives/vicreg.py", title="VICReg, no EMA"),

@@ -22,6 +22,7 @@ encoder.camera.update(out_channels=16)
 encoder.lift.update(in_channels=16, out_channels=8, grid=bev_grid)
 model.jepa.temporal.update(channels=channels, num_context=2)
 model.jepa.predictor.update(grid=bev_grid, channels=channels, hidden_channels=16)
+model.jepa.decoder.update(grid=bev_grid, channels=channels)
 
 train_cfg.update(max_iters=9)
 param_scheduler[0].update(end=3)

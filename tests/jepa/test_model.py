@@ -190,6 +190,7 @@ def test_grids_must_agree():
             target=SharedTarget(True),
             temporal=model.temporal,
             predictor=WarpPredictor(tiny.VOXELS, tiny.CHANNELS, 16),
+            decoder=model.decoder,
             mask=GroupMask(),
             sensor_drop=None,
             weights=LossWeights(),

@@ -9,7 +9,7 @@ from avjepa.jepa.masks import GroupMask, SensorDrop
 from avjepa.jepa.monitors import measure
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.target_regions import scenes_of
-from avjepa.jepa.voxel_grounding import VoxelDecoder
+from avjepa.jepa.voxel_decoder import VoxelDecoder
 from tests.jepa import tiny
 
 

@@ -20,6 +20,7 @@ from avjepa.jepa.model import BEVJEPA
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.sigreg import SIGReg
 from avjepa.jepa.target_encoder import EMATarget, SharedTarget
+from avjepa.jepa.voxel_decoder import VoxelDecoder
 from avjepa.sensors.collate import collate_clips
 from avjepa.sensors.sample import Clip, ClipBatch, Frame
 from tests.bev.scenes import looking
@@ -59,6 +60,7 @@ def jepa(
         target=target or EMATarget(0.9),
         temporal=TemporalContext(CHANNELS, CONTEXT),
         predictor=WarpPredictor(BEV, CHANNELS, 16, dilations=(1, 2)),
+        decoder=VoxelDecoder(BEV, CHANNELS, voxel_m=1.0),
         mask=GroupMask(),
         sensor_drop=sensor_drop,
         weights=weights or LossWeights(),

@@ -27,7 +27,7 @@ from avjepa.bev.encoder import BEVEncoder
 from avjepa.jepa.masks import GroupMask, SensorDrop
 from avjepa.jepa.predictor import TemporalContext, WarpPredictor
 from avjepa.jepa.target_regions import scenes_of
-from avjepa.jepa.voxel_grounding import VoxelDecoder
+from avjepa.jepa.voxel_decoder import VoxelDecoder
 from avjepa.jepa.world_model import BEVWorldModel
 from avjepa.sensors.sample import ClipBatch
 
@@ -88,12 +88,4 @@ class OccupancyMAE(BEVWorldModel):
         hidden = self.mask.draw(scenes, clips.seeds).hidden
         state, _ = self.encode_context(clips, hidden, self.sensor_drop)
         raw, overlap = self.predict(state, clips)
-        logits, states = self.decoder(raw), self.decoder.targets(clips)
-
-        counted = overlap.clone()  # (B, K, Y, X)
-        counted[:, 0] &= hidden
-        terms = ReconstructionTerms(
-            masked=self.decoder.loss(logits[:, :1], states[:, :1], counted[:, :1]),
-            future=self.decoder.loss(logits[:, 1:], states[:, 1:], counted[:, 1:]),
-        )
-        return terms, None
+        return ReconstructionTerms(*self.decoder.rebuild(raw, overlap, hidden, clips)), None

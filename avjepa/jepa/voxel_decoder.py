@@ -1,7 +1,8 @@
 """Grounding in voxels: what is predicted must also say what stands in every column, height by height.
 
 Embeddings alone may forget whatever is hard to predict (Sobal et al. 2022); what LiDAR rays tell of hidden and future voxels cannot
-be forgotten. The targets of Occupancy-MAE (Min et al. 2022), beside the JEPA's. Letters: see conventions.py.
+be forgotten. The targets of Occupancy-MAE (Min et al. 2022): the JEPA has them beside its own, that rival has nothing else.
+Letters: see conventions.py.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from avjepa.bev.fuse import conv_norm_act
 from avjepa.bev.voxel_states import voxel_states
 from avjepa.conventions import UNOBSERVED
 from avjepa.geometry.grid import BEVGrid
-from avjepa.jepa.extras import Extra, Step
 from avjepa.jepa.losses import occupancy_loss
-from avjepa.jepa.world_model import BEVWorldModel, normalise_each
+from avjepa.jepa.world_model import normalise_each
 from avjepa.sensors.sample import ClipBatch
 
 
@@ -50,31 +50,26 @@ class VoxelDecoder(nn.Module):
         """Voxel states (B, K, Z, Y, X), uint8, of the full present and future frames, each in its own ego frame."""
         return voxel_states(clips.targets(), self.voxels).unflatten(0, (clips.shape[0], -1))
 
+    def rebuild(
+        self, raw: torch.Tensor, overlap: torch.Tensor, hidden: torch.Tensor, clips: ClipBatch
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses (scalars) of the hidden columns of the present, and of all columns of the future frames.
+
+        Args:
+            raw: (B, K, C, Y, X) predictions of the present and the future frames, not normalised.
+            overlap: (B, K, Y, X) bool, cells of each frame that the present map covers.
+            hidden: (B, Y, X) bool, cells that the context did not see.
+            clips: the batch.
+        """
+        logits, states = self(raw), self.targets(clips)
+        counted = overlap.clone()
+        counted[:, 0] &= hidden
+        present, future = slice(0, 1), slice(1, None)
+        return tuple(self.loss(logits[:, k], states[:, k], counted[:, k]) for k in (present, future))
+
     def loss(self, logits: torch.Tensor, states: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
         """Stratified cross-entropy (scalar) of voxels (B, K, Z, Y, X) that a ray tells of, in the columns ``counted``
         (B, K, Y, X); 0 without any.
         """
         valid = counted[:, :, None] & (states != UNOBSERVED)
         return occupancy_loss(*(x.flatten(0, 2) for x in (logits, states, valid)), self.occupied_weight)
-
-
-class VoxelGrounding(Extra):
-    """Cross-entropy of the hidden columns of the present + that of the future frames.
-
-    Args:
-        decoder: from predictions to voxels.
-        weight: of the term.
-    """
-
-    def __init__(self, decoder: VoxelDecoder, weight: float = 1.0) -> None:
-        super().__init__(weight)
-        self.decoder = decoder
-
-    def forward(self, model: BEVWorldModel, step: Step) -> torch.Tensor:
-        """The term."""
-        logits, states = self.decoder(step.raw), self.decoder.targets(step.clips)
-        counted = step.overlap.clone()
-        counted[:, 0] &= step.predictions.mask.hidden
-        return self.decoder.loss(logits[:, :1], states[:, :1], counted[:, :1]) + self.decoder.loss(
-            logits[:, 1:], states[:, 1:], counted[:, 1:]
-        )
