@@ -25,7 +25,7 @@ class LossWeights:
     variance: float = 1.0
     covariance: float = 0.04
     sigreg_times_n: float = 0.0
-    occupancy: float = 0.1
+    occupancy: float = 4.0
 
 
 @dataclass(frozen=True)
