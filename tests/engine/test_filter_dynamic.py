@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from avjepa.probes.pcd_files import read_pcd, read_scans, read_truth
 from avjepa.probes.scans import read_drive
 from avjepa.sensors.nuscenes_index import load_index
 from tests.probes.labelled_drive import KEYFRAMES, write_labelled_drive
-from tests.toy_drive import SCENES, token
+from tests.toy_drive import SCENES, VERSION, token
 from tools import build_static_map, filter_dynamic
 
 PRETRAIN = Path(__file__).with_name("toy_config.py")
@@ -190,3 +191,27 @@ def test_a_static_map_takes_the_rows_answers(made, tmp_path):
         assert file.read_bytes() == (tmp_path / "map" / "labels" / file.name).read_bytes()
     with pytest.raises(ConfigError, match="--sweeps"):
         build_static_map.main([*options[:-1], str(tmp_path / "other"), "--row", *row, "--sweeps"])
+
+
+def test_a_static_map_of_the_version_that_is_named(made, tmp_path):
+    """--version with --row: its keyframes are numbered otherwise than those of the config's version, and keep their own answers."""
+    folder, study, rows = made
+    filter_dynamic.main(arguments(made, tmp_path / "filtered"))
+    part = shutil.copytree(folder / "toy" / VERSION, folder / "toy" / "v1.0-part")
+    try:
+        tables = {name: json.loads((part / f"{name}.json").read_text()) for name in ("scene", "sample")}
+        tables["scene"][0]["first_sample_token"] = tables["sample"][1]["token"]  # without the first keyframe
+        tables["sample"][1]["prev"] = ""
+        for name, table in tables.items():
+            (part / f"{name}.json").write_text(json.dumps(table))
+        config = tmp_path / "probe.py"
+        config.write_text(CONFIG.replace('root="nowhere"', f'root="nowhere", version="{VERSION}"'))
+        row = [str(config), str(folder / "last.pth"), str(study.file_of(rows["JEPA"]))]
+        options = ["--data", str(folder / "toy"), "--version", part.name, "--scenes", SCENES[0]]
+        build_static_map.main([*options, "--out", str(tmp_path / "map"), "--row", *row])
+    finally:
+        shutil.rmtree(part)
+    wanted = [(tmp_path / "filtered" / "labels" / f"{n:06d}.label").read_bytes() for n in range(KEYFRAMES)]
+    labels = [path.read_bytes() for path in sorted((tmp_path / "map" / "labels").iterdir())]
+    assert len(labels) == KEYFRAMES - 1
+    assert labels[1:] == wanted[2:]  # the first one has no past here

@@ -359,7 +359,7 @@ def test_a_kill_is_an_interruption(place, tmp_path, capsys, monkeypatch):
         ),
         (
             ("--cfg-options", "objectives.jepa.title=raw input"),
-            "objectives: the title 'raw input' would stand for two in the tables",
+            "objectives: the title 'raw input' would stand for two",
         ),
         (("--cfg-options", "objectives.jepa.iterations=0"), "objectives.jepa: iterations must be at least 1"),
     ],
