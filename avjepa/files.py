@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from avjepa.errors import ConfigError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -32,18 +34,27 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside ``folder``, which must not be there or be empty; it takes its place when the block ends well.
 
+    What a killed process left of it is removed.
+
     Raises:
+        ConfigError: another process is writing it.
         OSError: the folder cannot be made or written, or holds something.
     """
     folder = folder.resolve()  # "." has no name
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        partial.replace(folder)
-    finally:
+    partial, lock_file = (folder.with_name(f".{folder.name}.{suffix}") for suffix in ("partial", "lock"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = hold_lock(lock_file)
+    if lock is None:
+        raise ConfigError(f"{folder}: another run is writing there; wait for it, or choose another folder")
+    with lock:
         shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir()
+            yield partial
+            partial.replace(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            lock_file.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -29,10 +29,11 @@ from urllib.parse import quote
 
 from avjepa.cli import progress
 from avjepa.errors import ConfigError, DataError
-from avjepa.files import file_stats, hold_lock, write_json
+from avjepa.files import file_stats, hold_lock, replacing, write_json
 from avjepa.fleet_engines import Engine, SerialEngine, Work, ray_engine
 
 DONE_FILE, SUMMARY_FILE, LOCK_FILE, ERROR_SUFFIX = "done.json", "fleet.json", ".lock", ".error.txt"
+ATTEMPTS = 2  # what was in a log's way may be gone by the second one
 LONGEST_NAME = 200  # bytes of a folder's name; file systems take 255, and partial folders have longer ones
 
 
@@ -93,12 +94,9 @@ def run_logs(
     out: Path,
     engine: Literal["serial", "ray"] = "serial",
     workers: int = 1,
-    attempts: int = 2,
-    threads: int = 1,
-    gpus: float = 0.0,
     what: str = "logs",
 ) -> list[LogOutcome]:
-    """Work on every log that is not done yet; one that fails is tried again, then reported, and the others go on.
+    """Work on every log that is not done yet; one that fails is tried once again, then reported, and the others go on.
 
     A mistake of the user (UserError, such as DataError for bad data) stays one and is not tried again. Anything else that the work
     raises is, and with Ray the death of its process too. SIGINT and SIGTERM stop the workers and leave what is finished.
@@ -110,9 +108,6 @@ def run_logs(
         out: folder of the results; one run at a time writes there. Workers on other machines of a cluster must see it.
         engine: "serial" here, one after the other; "ray" in processes of a Ray of our own, or of the cluster at $RAY_ADDRESS.
         workers: logs at once with Ray.
-        attempts: how often a log may be tried.
-        threads: of NumPy and torch for one log; the same number with both engines, since the last digits of a sum depend on it.
-        gpus: GPUs, or the share of one, that Ray sets aside for each log and shows to it; with 0 each sees all there are.
         what: words beside the progress bar.
 
     Returns:
@@ -123,7 +118,7 @@ def run_logs(
         DataError: two logs have one name, or ``out`` holds something else in the place of a log's folder.
         KeyboardInterrupt: on either signal, after the workers were stopped.
     """
-    _check(tasks, engine, workers, attempts, threads)
+    _check(tasks, engine, workers)
     out.mkdir(parents=True, exist_ok=True)
     lock = hold_lock(out / LOCK_FILE)
     if lock is None:
@@ -137,10 +132,10 @@ def run_logs(
             summary.add(kept[name])
         summary.write()
         if left:
-            running = ray_engine(work, workers, threads, gpus) if engine == "ray" else SerialEngine(work, threads)
+            running = ray_engine(work, workers) if engine == "ray" else SerialEngine(work)
             try:
                 with _interrupted_by_sigterm():  # after Ray, which sets its own
-                    for outcome in progress(_outcomes(left, running, out, attempts), what, len(left)):
+                    for outcome in progress(_outcomes(left, running, out), what, len(left)):
                         summary.add(outcome)
                         summary.write()
             finally:
@@ -149,7 +144,7 @@ def run_logs(
     return summary.outcomes()
 
 
-def _outcomes(left: list[LogTask], engine: Engine, out: Path, attempts: int) -> Iterator[LogOutcome]:
+def _outcomes(left: list[LogTask], engine: Engine, out: Path) -> Iterator[LogOutcome]:
     """Every log's outcome, as they end. A failed log waits behind all others: what was in its way may be gone by then."""
     waiting, going = deque(left), {}
     tried, seconds = Counter(), Counter()
@@ -168,8 +163,9 @@ def _outcomes(left: list[LogTask], engine: Engine, out: Path, attempts: int) -> 
             yield _finish(task, folder, out, tried[name], round(seconds[name], 3))
             continue
         shutil.rmtree(folder, ignore_errors=True)
-        if failure.is_final or tried[name] == attempts:
-            _error_file(out, task).write_text(failure.text, encoding="utf-8")
+        if failure.is_final or tried[name] == ATTEMPTS:
+            with replacing(_error_file(out, task)) as temporary:
+                temporary.write_text(failure.text, encoding="utf-8")
             yield LogOutcome(name, "failed", tried[name], round(seconds[name], 3), failure.error)
         else:
             waiting.append(task)
@@ -249,13 +245,13 @@ def _error_file(out: Path, task: LogTask) -> Path:
 
 
 # --------------------------------------------------------------------------------------------------------------- rest
-def _check(tasks: Sequence[LogTask], engine: str, workers: int, attempts: int, threads: int) -> None:
+def _check(tasks: Sequence[LogTask], engine: str, workers: int) -> None:
     if engine not in ("serial", "ray"):
         raise ConfigError(f"--engine {engine}: want serial or ray")
+    if workers < 1:
+        raise ConfigError(f"--workers {workers}: want at least 1")
     if engine == "serial" and workers != 1:
         raise ConfigError(f"--workers {workers}: one log after the other has one worker; add --engine ray")
-    if min(workers, attempts, threads) < 1:
-        raise ConfigError(f"workers, attempts and threads are at least 1, got {workers}, {attempts}, {threads}")
     twice = [name for name, count in Counter(task.name for task in tasks).items() if count > 1]
     if twice:
         raise DataError(f"several logs have one name: {', '.join(twice[:3])}; rename them")

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import torch
 from threadpoolctl import threadpool_limits
 
 from avjepa.errors import ConfigError, UserError
 
 OBJECT_STORE_BYTES = 100 * 2**20  # nothing but the task itself travels through Ray
+THREADS = 1  # of each library for one log, with both engines: the last digits of a sum depend on them
 PATIENCE_S = 10.0  # for workers to end when a run is interrupted
 
 Work = Callable[[str, Path], None]
@@ -49,9 +51,9 @@ class SerialEngine:
 
     size = 1
 
-    def __init__(self, work: Work, threads: int) -> None:
+    def __init__(self, work: Work) -> None:
         """Nothing starts yet."""
-        self.work, self.threads = work, threads
+        self.work = work
 
     def start(self, name: str, folder: Path) -> None:
         """Only noted."""
@@ -59,7 +61,7 @@ class SerialEngine:
 
     def wait(self) -> tuple[str, Failure | None]:
         """Do the work."""
-        return self.log[0], attempt(self.work, *self.log, self.threads)
+        return self.log[0], attempt(self.work, *self.log)
 
     def stop(self) -> None:
         """Nothing goes on by itself."""
@@ -68,19 +70,19 @@ class SerialEngine:
 class RayEngine:
     """One Ray task a log. Ray retries nothing itself, so that the death of a worker counts as an attempt."""
 
-    def __init__(self, ray: Any, work: Work, workers: int, threads: int, gpus: float) -> None:
+    def __init__(self, ray: Any, work: Work, workers: int) -> None:
         """Starts Ray, or joins the cluster at $RAY_ADDRESS, unless this process has done so."""
-        self.ray, self.size, self.threads = ray, workers, threads
+        self.ray, self.size = ray, workers
         self.is_own = not ray.is_initialized()
         self.going: dict[Any, str] = {}
         if self.is_own:
-            _start(ray, workers * threads)
-        self.remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(attempt)
+            _start(ray, workers * THREADS)
+        self.remote = ray.remote(num_cpus=THREADS, max_retries=0)(attempt)
         self.work = ray.put(work)  # travels once
 
     def start(self, name: str, folder: Path) -> None:
         """Hand a log to Ray."""
-        self.going[self.remote.remote(self.work, name, folder.resolve(), self.threads)] = name
+        self.going[self.remote.remote(self.work, name, folder.resolve())] = name
 
     def wait(self) -> tuple[str, Failure | None]:
         """The next log that ended, or whose worker did."""
@@ -118,7 +120,7 @@ def _start(ray: Any, cores: int) -> None:
         ) from error
 
 
-def ray_engine(work: Work, workers: int, threads: int, gpus: float) -> RayEngine:
+def ray_engine(work: Work, workers: int) -> RayEngine:
     """Work on Ray, which is imported here and nowhere else.
 
     Raises:
@@ -131,22 +133,24 @@ def ray_engine(work: Work, workers: int, threads: int, gpus: float) -> RayEngine
         raise ConfigError(
             f"--engine ray: {error}; pip install avjepa[fleet] brings Ray, --engine serial needs none"
         ) from error
-    return RayEngine(ray, work, workers, threads, gpus)
+    return RayEngine(ray, work, workers)
 
 
-def attempt(work: Work, name: str, folder: Path, threads: int) -> Failure | None:
+def attempt(work: Work, name: str, folder: Path) -> Failure | None:
     """Work on one log; why it failed, or None."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(THREADS)
+    cv2.setNumThreads(THREADS)
     try:
-        with threadpool_limits(threads):
+        with threadpool_limits(THREADS):
             work(name, folder)
     except UserError as error:
         return Failure(" ".join(str(error).split()), traceback.format_exc(), is_final=True)
     except (Exception, SystemExit) as error:
         return Failure(_one_line(error), traceback.format_exc(), is_final=False)
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
     return None
 
 

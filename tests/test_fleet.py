@@ -11,6 +11,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -33,7 +34,7 @@ def count_up(name, folder, trace):
     np.save(
         folder / "parts" / "product.npy", (torch.from_numpy(values) @ torch.from_numpy(values).T).softmax(-1).numpy()
     )
-    (folder / "name.txt").write_text(f"{name}, {torch.get_num_threads()} threads\n")
+    (folder / "name.txt").write_text(f"{name}, threads: {torch.get_num_threads()}, {cv2.getNumThreads()}\n")
 
 
 def stumble(name, folder, trace, victim, how, times):
@@ -122,15 +123,17 @@ def test_every_log_gets_its_folder_once(tmp_path, trace):
 
 def test_ray_writes_the_files_of_serial(tmp_path, trace, ray):
     work = partial(count_up, trace=trace)
-    threads = torch.get_num_threads()
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    cv2.setNumThreads(3)
     run_logs(tasks_of(), work, tmp_path / "serial")
-    assert torch.get_num_threads() == threads
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == (threads[0], 3)
+    cv2.setNumThreads(threads[1])
     outcomes = run_logs(tasks_of(), work, tmp_path / "ray", engine="ray", workers=2)
     assert [(x.name, x.state) for x in outcomes] == [(name, "done") for name in NAMES]
     serial = files_in(tmp_path / "serial")
     assert len(serial) == 2 * len(NAMES)
     assert serial == files_in(tmp_path / "ray")
-    assert serial["scene-0001/name.txt"] == b"scene-0001, 1 threads\n"
+    assert serial["scene-0001/name.txt"] == b"scene-0001, threads: 1, 1\n"
     assert ray.is_initialized(), "a Ray that somebody else started stays"
 
 
@@ -154,24 +157,24 @@ def test_a_worker_that_is_killed_costs_an_attempt(tmp_path, trace, ray):
 
 def test_a_log_that_always_fails_is_reported_and_tried_by_the_next_run(tmp_path, trace, engine):
     out = tmp_path / "out"
-    work = partial(stumble, trace=trace, victim="scene-0002", how="bug", times=3)
-    outcomes = run_logs(tasks_of(), work, out, **engine, attempts=3)
+    work = partial(stumble, trace=trace, victim="scene-0002", how="bug", times=2)
+    outcomes = run_logs(tasks_of(), work, out, **engine)
     assert [x.state for x in outcomes] == ["done", "failed", "done", "done"]
-    assert (outcomes[1].attempts, outcomes[1].error) == (3, "ZeroDivisionError: by nothing")
+    assert (outcomes[1].attempts, outcomes[1].error) == (2, "ZeroDivisionError: by nothing")
     summary = json.loads((out / SUMMARY_FILE).read_text())
     assert (summary["logs"], summary["done"], summary["failed"], summary["left"]) == (4, 3, 1, [])
     assert summary["outcomes"][1]["error"] == "ZeroDivisionError: by nothing"
     assert "Traceback" in (out / "scene-0002.error.txt").read_text()
     assert not (out / "scene-0002").exists()
     assert hidden_in(out) == []
-    again = run_logs(tasks_of(), work, out, **engine, attempts=3)
+    again = run_logs(tasks_of(), work, out, **engine)
     assert [x.state for x in again] == ["kept", "done", "kept", "kept"]
     assert not (out / "scene-0002.error.txt").exists()
 
 
 def test_a_mistake_of_the_user_is_not_tried_again(tmp_path, trace, engine):
     work = partial(stumble, trace=trace, victim="scene-0003", how="data", times=9)
-    outcomes = run_logs(tasks_of(), work, tmp_path / "out", **engine, attempts=5)
+    outcomes = run_logs(tasks_of(), work, tmp_path / "out", **engine)
     assert [x.state for x in outcomes] == ["done", "done", "failed", "done"]
     assert (outcomes[2].attempts, outcomes[2].error) == (1, "drive: bad files")
 
@@ -287,7 +290,7 @@ def test_folders_stay_inside_and_apart():
     [
         ({"engine": "dask"}, "want serial or ray"),
         ({"workers": 2}, "add --engine ray"),
-        ({"attempts": 0}, "at least 1"),
+        ({"workers": 0}, "at least 1"),
     ],
 )
 def test_options_that_cannot_be(tmp_path, trace, options, message):

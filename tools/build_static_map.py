@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from mmengine.config import DictAction
+from mmengine.config import ConfigDict, DictAction
 
 from avjepa.cli import progress, run_tool
 from avjepa.engine.config import load_config
@@ -100,13 +100,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def wanted_scenes(args: argparse.Namespace, index: NuScenesIndex) -> list[int]:
-    """Numbers of the scenes, in the order of the command line."""
+    """Numbers of the scenes, in the order of the command line.
+
+    Raises:
+        DataError: the root holds nothing of that name.
+    """
     numbers: list[int] = []
     for name in args.scenes:
-        found, missing = split_scenes(index, [name])
-        if missing and name in missing:
-            raise ConfigError(f"{args.data}: no scene {name}; it holds {', '.join(index.scene_name[:5])}, ...")
-        numbers += [number for number in found if number not in numbers]
+        numbers += [number for number in split_scenes(index, [name])[0] if number not in numbers]
     return numbers
 
 
@@ -140,11 +141,13 @@ def probe_filter(args: argparse.Namespace, drives: Sequence[Drive]) -> Callable[
         config=config, checkpoint=checkpoint, row=row_file, cfg_options=args.cfg_options, cache=None
     )
     study, row = study_of_row(cfg, named)
-    moving: dict[int, np.ndarray] = {}
+    settings = ConfigDict({**cfg.train_data.dataset, **({"version": args.version} if args.version else {})})
+    moving: dict[str, np.ndarray] = {}
     for drive in drives:
-        keyframes = every_keyframe(cfg.train_data.dataset, (drive.name,))
+        keyframes = every_keyframe(settings, (drive.name,))
         clips = progress(range(len(keyframes)), f"{drive.name}: {row.name}", len(keyframes))
-        moving |= moving_returns(study, row, keyframes, clips)
+        answers = moving_returns(study, row, keyframes, clips)
+        moving |= {str(keyframes.index.token[n]): moves for n, moves in answers.items()}
     return lambda folder: KnownAnswers(moving)
 
 

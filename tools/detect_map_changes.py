@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -21,15 +22,18 @@ from avjepa.mapping.drive_paths import drive_paths
 from avjepa.mapping.evaluation.frames import predict_drives
 from avjepa.mapping.frames import frame_of_city
 from avjepa.mapping.map_readers import read_map
+from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.outputs.frame_predictions import write_frame_predictions
 from avjepa.mapping.outputs.geojson import write_changes_geojson
 from avjepa.mapping.outputs.local_json import write_local_json
 from avjepa.mapping.outputs.osm import write_osm
 from avjepa.mapping.outputs.table import write_csv
-from avjepa.mapping.survey import SURVEY_CODE, read_survey, survey_drive
+from avjepa.mapping.survey import DRIVE_FILE, SURVEY_CODE, read_survey, survey_drive
 from avjepa.mapping.vector_map import ElementMap
 from avjepa.probes.frozen import code_fingerprint
 from avjepa.reports.change_pictures import change_pictures
+from avjepa.reports.ground_pictures import pictures_around
+from avjepa.reports.recording import write_recording
 from avjepa.reports.review import write_review
 from avjepa.sensors.nuscenes_index import NuScenesIndex, load_index, split_scenes
 
@@ -65,20 +69,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(argv)
+    args.data = args.data.expanduser().resolve()  # workers may have another working directory
     prior, _ = read_map(args.map, None if args.city is None else frame_of_city(args.city))
     index = load_index(args.data, args.version)
     scenes = drives_of(index, prior.frame.name, args.scenes, args.data)
-    surveys = survey_all(args, index, scenes)
-    run_id = hashlib.sha256(args.map.read_bytes() + repr(scenes).encode()).hexdigest()[:12]
+    tasks = survey_all(args, index, scenes)
+    surveys = [args.out / "surveys" / task.folder for task in tasks]
+    drives = list(map(read_survey, surveys))
+    left_out = sum(len(drive.left_out) for drive in drives)
+    if left_out:
+        print(f"{left_out} keyframes and images left out (see {args.out}/surveys/*/{DRIVE_FILE})")
+    run_id = run_id_of(args.map, tasks)
     report = detect_changes(surveys, prior, args.map.name, index, run_id, datetime.now(timezone.utc), progress)
     if args.review is not None:
         report = apply_decisions(args.review, report)
     write_outputs(args.out, report, index)
     pictures = dict(progress(change_pictures(report, args.data, index, surveys), "pictures", len(report.changes)))
-    driven = {survey.scene: survey.xy_m for survey in map(read_survey, surveys)}
-    write_review(args.out / "review.html", report, prior, pictures, driven)
+    write_review(args.out / "review.html", report, prior, pictures, {drive.scene: drive.xy_m for drive in drives})
     if args.rrd is not None:
-        record(args, report, prior, index, scenes)
+        record(args, report, prior, index, surveys)
     say(args.out, report)
 
 
@@ -86,18 +95,23 @@ def drives_of(index: NuScenesIndex, city: str, wanted: list[str], root: Path) ->
     """Names of the wanted drives in the map's city.
 
     Raises:
-        DataError: none.
+        DataError: none, or one that is named is not in the root; of a split, an extract may hold a part.
     """
-    chosen = split_scenes(index, tuple(wanted))[0] if wanted else range(len(index.scene_name))
+    chosen, missing = split_scenes(index, tuple(wanted)) if wanted else (range(len(index.scene_name)), [])
+    unknown = [name for name in wanted if name in missing]
+    if unknown:
+        raise DataError(f"{root}: no scene {', '.join(unknown)}; it holds {', '.join(index.scene_name[:5])}, ...")
     scenes = [str(index.scene_name[number]) for number in chosen if index.scene_city[number] == city]
     if not scenes:
         cities = ", ".join(sorted(set(index.scene_city.tolist())))
         raise DataError(f"{root}: none of the drives is in {city} (they are in {cities}); take the map of their city")
+    if len(scenes) < len(chosen):
+        print(f"{len(chosen) - len(scenes)} of {len(chosen)} drives left out: they are in other cities than {city}")
     return scenes
 
 
-def survey_all(args: argparse.Namespace, index: NuScenesIndex, scenes: list[str]) -> list[Path]:
-    """One survey a drive; those that are done are kept.
+def survey_all(args: argparse.Namespace, index: NuScenesIndex, scenes: list[str]) -> list[LogTask]:
+    """One survey a drive, in ``surveys/``; those that are done are kept. Returns what was surveyed.
 
     Raises:
         DataError: not one drive could be surveyed.
@@ -112,7 +126,14 @@ def survey_all(args: argparse.Namespace, index: NuScenesIndex, scenes: list[str]
     if len(failed) == len(tasks):
         raise DataError(f"{args.data}: no drive could be surveyed ({failed[0].error})")
     lost = {outcome.name for outcome in failed}
-    return [args.out / "surveys" / task.folder for task in tasks if task.name not in lost]
+    return [task for task in tasks if task.name not in lost]
+
+
+def run_id_of(map_file: Path, tasks: list[LogTask]) -> str:
+    """Names what a report is made of: the map, and surveys of this code and these files."""
+    digest = hashlib.sha256(map_file.read_bytes())
+    digest.update(repr([(task.name, task.fingerprint) for task in tasks]).encode())
+    return digest.hexdigest()[:12]
 
 
 def survey_log(root: Path, version: str | None, scene: str, folder: Path) -> None:
@@ -146,15 +167,19 @@ def write_outputs(out: Path, report: ChangeReport, index: NuScenesIndex) -> None
 
 
 def record(
-    args: argparse.Namespace, report: ChangeReport, prior: ElementMap, index: NuScenesIndex, scenes: list[str]
+    args: argparse.Namespace, report: ChangeReport, prior: ElementMap, index: NuScenesIndex, surveys: list[Path]
 ) -> None:
-    """The recording."""
-    from avjepa.reports.recording import write_recording  # rerun is an extra
-
-    numbers = [n for n in range(len(index.scene)) if index.scene_name[index.scene[n]] in scenes]
-    frames = ((n, {}) for n in progress(numbers, "recording", len(numbers)))
+    """The recording, every keyframe with the surveyed ground around it."""
+    numbers, mosaic = keyframes_in_time(index, report.scenes), Mosaic(surveys)
+    frames = ((n, pictures_around(mosaic, index.global_T_ego[n])) for n in progress(numbers, "recording", len(numbers)))
     faults = write_recording(args.rrd, report, prior, args.data, index, frames)
     print(f"{args.rrd}: {len(numbers)} keyframes" + (f", {faults} files left out" if faults else ""))
+
+
+def keyframes_in_time(index: NuScenesIndex, scenes: Sequence[str]) -> list[int]:
+    """Numbers of the drives' usable keyframes in the order of time."""
+    (numbers,) = np.nonzero(np.isin(index.scene_name[index.scene], scenes) & index.usable())
+    return numbers[np.argsort(index.timestamp_us[numbers], kind="stable")].tolist()
 
 
 def say(out: Path, report: ChangeReport) -> None:

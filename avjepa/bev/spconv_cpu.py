@@ -21,17 +21,17 @@ from types import ModuleType
 import torch
 
 
+@cache
 def load_spconv() -> ModuleType:
-    """The module ``spconv.pytorch``, usable on this machine.
+    """The module ``spconv.pytorch``, usable on this machine; looked for once in a process.
 
     Raises:
         ImportError: spconv is missing, or it is the CPU wheel with the data race.
     """
     mend = "pip install spconv-cu120 (Python <= 3.11) or spconv-cu126 (Python >= 3.12); both run without a GPU"
-    installed = {name for name in ("spconv", "spconv-cu120", "spconv-cu126") if _is_installed(name)}
-    if installed == {"spconv"}:
+    if _is_installed("spconv"):  # also beside a CUDA wheel: both write the same folder
         raise ImportError(
-            f"the CPU wheel 'spconv' adds wrongly with more than one thread; pip uninstall spconv, then {mend}"
+            f"the CPU wheel 'spconv' adds wrongly with more than one thread; pip uninstall spconv and any spconv-cu*, then {mend}"
         )
     try:
         with warnings.catch_warnings():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from avjepa.engine.config import load_config
 from avjepa.engine.probe_study import chosen_heads
 from avjepa.engine.registry import build
 from avjepa.errors import ConfigError
+from avjepa.reports.study_tables import BASELINES, BEST_ANSWER
 
+ROWS_OF_EVERY_TABLE = (*BASELINES, BEST_ANSWER)
 FOLDER_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -145,6 +148,7 @@ def read_plan(path: Path, options: dict[str, Any] | None, data: str | None, seed
         raise ConfigError(
             f"{path}: reference {plan.reference!r} is none of the objectives ({', '.join(plan.objectives)})"
         )
+    _check_titles(path, plan)
     for objective in plan.objectives:
         plan.training(objective, 0)
     for name, task in plan.tasks.items():
@@ -157,6 +161,20 @@ def read_plan(path: Path, options: dict[str, Any] | None, data: str | None, seed
         if task.supervised and cfg.get("supervised") is None:
             raise ConfigError(f"{path}: task {name}: {task.config} has no supervised row; set supervised=False")
     return plan
+
+
+def _check_titles(path: Path, plan: StudyPlan) -> None:
+    """Titles name the rows of tables and the panels of plots: one of each."""
+    titles = {
+        "objectives": [*ROWS_OF_EVERY_TABLE, *(objective.title for objective in plan.objectives.values())],
+        "tasks": [task.title for task in plan.tasks.values()],
+    }
+    for entries, named in titles.items():
+        twice = [title for title, count in Counter(named).items() if count > 1]
+        if twice:
+            raise ConfigError(
+                f"{path}: {entries}: the title {twice[0]!r} would stand for two in the tables; give another"
+            )
 
 
 def _typed(cls: type, entries: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Any]:

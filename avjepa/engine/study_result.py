@@ -33,6 +33,7 @@ def summary_of(run: TrainingRun) -> RunSummary:
     return RunSummary(
         seed=run.record.seed,
         finished=run.record.state == "finished",
+        settled=run.is_settled,
         state=state_in_words(run),
         iterations=run.iteration,
         core_minutes=run.record.core_minutes,

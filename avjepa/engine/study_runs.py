@@ -17,6 +17,7 @@ from typing import Any, Literal
 from avjepa.engine.checkpoint import read_checkpoint
 from avjepa.engine.config import settings_text
 from avjepa.engine.study_plan import StudyPlan
+from avjepa.engine.training_data import training_data_hash
 from avjepa.errors import ConfigError, DataError
 from avjepa.files import write_json
 
@@ -54,6 +55,8 @@ class RunRecord:
         objective, seed: which one.
         config: what it trains, a setting a line.
         iterations: that it is to train.
+        data: hash of what it trains on, see training_data.py. None where it could not be read, and in records of before there was
+            one: such a run counts as trained on the data that is there.
         state: how it ended. A collapsed run is a result and is not tried again; a failed one goes on from its checkpoint.
         reason: in its own words, why it did not finish.
         stopped_at: iteration at which it collapsed.
@@ -64,6 +67,7 @@ class RunRecord:
     seed: int
     config: str
     iterations: int
+    data: str | None = None
     state: State = "not run"
     reason: str = ""
     stopped_at: int | None = None
@@ -147,16 +151,17 @@ def runs_of(plan: StudyPlan, out: Path) -> list[TrainingRun]:
     """Every run of a study, seed by seed, as far as it has come.
 
     Raises:
-        ConfigError: a folder holds a run of another config.
+        ConfigError: a folder holds a run of another config, or of other data.
         DataError: a record is damaged.
         CheckpointError: a checkpoint is damaged.
     """
-    return [_run(plan, out, objective, seed) for seed in range(plan.seeds) for objective in plan.objectives]
+    data = {name: training_data_hash(plan.training(name, 0).train_data.dataset) for name in plan.objectives}
+    return [_run(plan, out, name, seed, data[name]) for seed in range(plan.seeds) for name in plan.objectives]
 
 
-def _run(plan: StudyPlan, out: Path, objective: str, seed: int) -> TrainingRun:
+def _run(plan: StudyPlan, out: Path, objective: str, seed: int, data: str | None) -> TrainingRun:
     cfg = plan.training(objective, seed)
-    planned = RunRecord(objective, seed, settings_text(cfg), cfg.train_cfg.max_iters)
+    planned = RunRecord(objective, seed, settings_text(cfg), cfg.train_cfg.max_iters, data)
     folder = out / "runs" / objective / f"seed{seed}"
     record = _read_record(folder / RECORD)
     run = TrainingRun(
@@ -169,6 +174,10 @@ def _run(plan: StudyPlan, out: Path, objective: str, seed: int) -> TrainingRun:
         raise ConfigError(
             f"{folder}: trained with another config ({first_change(record.config, planned.config)}); {mend}"
         )
+    if not (run.checkpoint or run.is_settled):  # nothing that was trained is kept
+        run.record.data = data
+    elif data and run.record.data and data != run.record.data:
+        raise ConfigError(f"{folder}: trained on other data, which was changed or made anew since; {mend}")
     if run.iteration == planned.iterations:  # the checkpoint decides: the last part may have been killed after it
         run.record.state, run.record.reason = "finished", ""
     return run

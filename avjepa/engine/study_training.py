@@ -98,22 +98,32 @@ class Process:
 
     def has_ended(self, wait: bool = False) -> bool:
         """Whether it has; then it is counted and recorded."""
-        pid, status, usage = os.wait4(self.process.pid, 0 if wait else os.WNOHANG)
-        if not pid:
+        if self.process.returncode is None and not self._count(wait):
             return False
-        code = self.process.returncode = os.waitstatus_to_exitcode(status)
-        # The kernel adds to a process those of its children that it waited for: its loaders.
-        self.part.core_s = round(usage.ru_utime + usage.ru_stime, 3)
-        self.part.wall_s = round(time.monotonic() - self.started, 3)
-        self.part.exit_code = code
-        self._judge(code)
+        self.run.keep()  # what it cost, before its checkpoint is read
+        self._judge(self.process.returncode)
         self.run.keep()
         return True
 
+    def _count(self, wait: bool) -> bool:
+        """Collect the process if it has ended, and note what it cost: both, or with an interruption on the way neither."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            pid, status, usage = os.wait4(self.process.pid, 0 if wait else os.WNOHANG)
+            if pid:
+                # The kernel adds to a process those of its children that it waited for: its loaders.
+                self.part.core_s = round(usage.ru_utime + usage.ru_stime, 3)
+                self.part.wall_s = round(time.monotonic() - self.started, 3)
+                self.part.exit_code = self.process.returncode = os.waitstatus_to_exitcode(status)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return bool(pid)
+
     def interrupt(self) -> None:
         """Ask it to end, as Ctrl-C would."""
-        self.is_stopped = True
-        os.kill(self.process.pid, signal.SIGINT)  # not send_signal(), which collects one that has just ended, uncounted
+        if self.process.returncode is None:
+            self.is_stopped = True
+            os.kill(self.process.pid, signal.SIGINT)  # not send_signal(), which collects one that just ended, uncounted
 
     def kill(self) -> None:
         """End it and its loaders."""

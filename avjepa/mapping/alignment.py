@@ -7,7 +7,6 @@ recorded poses are good to PRIOR_M and PRIOR_RAD, so that a street whose walls a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,7 @@ class Structure:
     """
 
     def __init__(self, folder: Path) -> None:
-        # By cell: turns that saw it, its returns, and their mean place times turns.
+        # By cell: turns that saw it, and the sum over them of the mean place (x, y) of their returns inside the cell.
         self.cells = VoxelSums(folder, CELL_M, channels=3)
 
     def add(self, turn: MapTurn) -> None:
@@ -97,6 +96,29 @@ class Structure:
             often = sums[:, 0] >= least_turns
             parts.append(cells[often, :2] * CELL_M + sums[often, 1:].astype(np.float64) / sums[often, :1])
         return np.concatenate(parts)
+
+
+class LaidStructures:
+    """What has been laid so far: one point per cell, that of the earliest traversal; in tiles on disk.
+
+    Args:
+        folder: working storage.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.cells = VoxelSums(folder, CELL_M, channels=3)  # 1, and the point's place (x, y) inside the cell
+
+    def add(self, xy_m: np.ndarray) -> None:
+        """Lay a structure (n, 2), map frame."""
+        cells, first = np.unique(_cells_of(xy_m), axis=0, return_index=True)
+        is_new = self.cells.read(cells)[:, 0] == 0
+        cells, xy_m = cells[is_new], xy_m[first[is_new]]
+        self.cells.add(cells, np.column_stack([np.ones(len(cells)), xy_m - cells[:, :2] * CELL_M]))
+
+    def near(self, xy_m: np.ndarray) -> np.ndarray:
+        """(m, 2) the points in the tiles around positions (n, 2), map frame."""
+        tiles = self.cells.tiles(_cells_of(xy_m))
+        return np.concatenate([np.zeros((0, 2)), *(cells[:, :2] * CELL_M + sums[:, 1:] for cells, sums in tiles)])
 
 
 def align(moved_xy_m: np.ndarray, reference_xy_m: np.ndarray) -> Alignment:
@@ -168,6 +190,11 @@ def _normals(xy_m: np.ndarray) -> np.ndarray:
     return np.linalg.eigh(np.einsum("nki,nkj->nij", offset, offset))[1][:, :, 0]  # least spread comes first
 
 
+def _cells_of(xy_m: np.ndarray) -> np.ndarray:
+    """(n, 3) cells of positions (n, 2) as voxels of one layer."""
+    return np.pad(np.floor(xy_m / CELL_M).astype(np.int64), ((0, 0), (0, 1)))
+
+
 def _moved(xy_m: np.ndarray, dx_m: float, dy_m: float, dyaw_rad: float) -> np.ndarray:
     cos, sin = np.cos(dyaw_rad), np.sin(dyaw_rad)
     return xy_m @ np.array([[cos, sin], [-sin, cos]]) + [dx_m, dy_m]
@@ -181,10 +208,3 @@ def _blocks(xy_m: np.ndarray) -> np.ndarray:
     enough = count >= LEAST_BLOCK_POINTS
     number = np.where(enough, np.cumsum(enough) - 1, -1)
     return number[block.reshape(-1)]
-
-
-def reference_of(structures: Sequence[np.ndarray]) -> np.ndarray:
-    """(n, 2): one point per cell of all structures (n_i, 2) laid so far, that of the earliest."""
-    xy_m = np.concatenate(structures)
-    _, first = np.unique(np.floor(xy_m / CELL_M), axis=0, return_index=True)
-    return xy_m[np.sort(first)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +15,11 @@ from avjepa.bev.cell_states import height_above_ground
 from avjepa.errors import BadFileError, DataError
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.rigid import transform_from_se2
-from avjepa.probes.scans import DriveScan, read_turn, turns_of_scene
+from avjepa.probes.scans import REACH_M, DriveScan, read_turn, turns_of_scene
 from avjepa.sensors.nuscenes_index import NuScenesIndex
 from avjepa.sensors.sample import FrameBatch
 
-HALF_RANGE_M = 51.2
+HALF_RANGE_M = REACH_M + 2  # of a LiDAR that is less than 2 m from the ego frame's origin
 Z_RANGE_M = (-5.0, 10.0)
 
 
@@ -60,7 +61,7 @@ class MapTurn:
         The frame's axes are the map's, its z begins at the car's.
         """
         zero_m = np.array([*(np.floor(self.ego_m[:2] / cell_m) * cell_m), self.ego_m[2]])
-        half_m = round(HALF_RANGE_M / cell_m) * cell_m
+        half_m = (math.ceil(HALF_RANGE_M / cell_m) + 1) * cell_m  # the car is up to a cell from zero
         grid = BEVGrid((-half_m, half_m), (-half_m, half_m), Z_RANGE_M, cell_m, Z_RANGE_M[1] - Z_RANGE_M[0])
         xyz = torch.from_numpy((self.xyz_map - zero_m).astype(np.float32))
         points = torch.cat([xyz, torch.from_numpy(self.drive_scan.intensity)[:, None], xyz.new_zeros(len(xyz), 1)], 1)
@@ -97,7 +98,7 @@ class Drive:
     """
 
     def __init__(self, root: Path, index: NuScenesIndex, scene: int, origin_m: np.ndarray, sweeps: bool) -> None:
-        self.root, self.scene, self.name, self.origin_m = root, scene, str(index.scene_name[scene]), origin_m
+        self.root, self.name, self.origin_m = root, str(index.scene_name[scene]), origin_m
         self.turns = turns_of_scene(root, index, scene, sweeps)
         self.tokens = index.token
         self.map_T_recorded = np.eye(4)

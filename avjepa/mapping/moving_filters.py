@@ -115,10 +115,10 @@ class KnownAnswers:
     """What another method, such as a trained probe, said of keyframes before.
 
     Args:
-        moving: by keyframe number, (P,) bool of the returns that scans.py keeps.
+        moving: by keyframe's token, (P,) bool of the returns that scans.py keeps.
     """
 
-    def __init__(self, moving: dict[int, np.ndarray]) -> None:
+    def __init__(self, moving: dict[str, np.ndarray]) -> None:
         self.moving = moving
 
     def observe(self, turn: MapTurn) -> None:
@@ -126,7 +126,7 @@ class KnownAnswers:
 
     def judge(self, turn: MapTurn) -> np.ndarray | None:
         """(P,) bool; None for sweeps and for keyframes that the method left out."""
-        return self.moving.get(turn.drive_scan.keyframe)
+        return self.moving.get(turn.token)
 
 
 def _hit_and_crossed(turn: MapTurn, settings: RaySettings) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:

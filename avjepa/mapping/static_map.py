@@ -6,8 +6,9 @@
     folder/labels/NNNNNN.label  a label for each point of a LiDAR file: 9 static, 251 moving, 0 not judged
     folder/scans.json           which drive, keyframe and LiDAR file each number is, and where the PCD files lie
 
-The drives are read turn by turn, three times: to align them, to learn what is looked through, to fuse what stays. All that is kept
-in between lies in tiles on disk, so memory grows neither with the turns nor, beyond some open tiles, with the area.
+The drives are read turn by turn, three times: to align them, to learn what is looked through, to fuse what stays. What is kept in
+between lies in tiles on disk: memory grows with the length of one drive, whose structure is aligned at once, and not with the turns
+or the drives. But DUFOMap holds the space of the whole area, and a probe's answers are a byte a return.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ import numpy as np
 from avjepa.errors import DataError
 from avjepa.files import write_json
 from avjepa.geometry.rigid import transform_from_se2
-from avjepa.mapping.alignment import Alignment, Structure, align, reference_of
+from avjepa.mapping.alignment import Alignment, LaidStructures, Structure, align
 from avjepa.mapping.bev_layers import SUMS, add_turn, write_layers
 from avjepa.mapping.drive_turns import Drive, MapTurn
 from avjepa.mapping.frames import MapFrame
 from avjepa.mapping.moving_filters import MovingFilter
-from avjepa.mapping.tiles import TileGrid, TileSums
+from avjepa.mapping.tiles import TileGrid, TileSums, tiles_in
 from avjepa.mapping.voxel_tiles import VoxelSums
 from avjepa.probes.dynamic_export import LABELS, SCANS, write_labels
 from avjepa.probes.pcd_files import GT_CLOUD, PCDCloud, read_pcd, write_pcd, write_pcd_parts
@@ -79,7 +80,7 @@ def build_static_map(
         What was found, for a record.
 
     Raises:
-        DataError: no file of a drive can be read, or the filter can judge none of its turns.
+        DataError: no file of a drive can be read, the filter can judge none of its turns, or they saw nothing.
     """
     work = folder / "work"
     alignments = align_drives(drives, work / "structure", progress)
@@ -94,6 +95,8 @@ def build_static_map(
     for number, drive in enumerate(drives):
         with TileSums(work / f"drive{number}", cells, SUMS) as sums:
             counts.append(_fuse_drive(folder, drive, moving, sums, cloud, scans, progress))
+        if not tiles_in(work / f"drive{number}"):
+            raise DataError(f"{drive.name}: its {len(drive.turns)} LiDAR turns saw nothing within reach; leave it out")
     origin_m = drives[0].origin_m
     num_points = _write_clouds(folder, cloud, origin_m, len(scans), sum(count["returns"] for count in counts))
     window = write_layers(folder / LAYER_FOLDER, [work / f"drive{number}" for number in range(len(drives))], frame)
@@ -117,18 +120,18 @@ def build_static_map(
 
 def align_drives(drives: Sequence[Drive], work: Path, progress: Progress) -> list[Alignment]:
     """Correct the poses of each drive but the first where that lays it better on those before it; what was found."""
-    alignments, laid = [Alignment(False, "the first drive")], []
+    alignments, laid = [Alignment(False, "the first drive")], LaidStructures(work / "laid")
     for number, drive in enumerate(drives if len(drives) > 1 else ()):
         structure = Structure(work / str(number))
         for turn in progress(drive.read(), f"{drive.name}: alignment", len(drive.turns)):
             structure.add(turn)
         xy_m = structure.points()
         if number:
-            alignments.append(align(xy_m, reference_of(laid)))
+            alignments.append(align(xy_m, laid.near(xy_m)))
             if alignments[-1].applied:
                 drive.map_T_recorded = alignments[-1].map_T_recorded
                 xy_m = xy_m @ drive.map_T_recorded[:2, :2].T + drive.map_T_recorded[:2, 3]
-        laid.append(xy_m)
+        laid.add(xy_m)
         shutil.rmtree(work / str(number))
     return alignments
 

@@ -1,6 +1,6 @@
 """One drive, looked at once: what its keyframes say of the ground and of what stands there, summed by cell of the map.
 
-A survey is a folder: ``part_000``, ``part_001``, ..., tiles of sums (see tiles.py) of a few keyframes each, and ``drive.json``:
+A survey is a folder: ``part_000000``, ``part_000001``, ..., tiles of sums (see tiles.py) of a few keyframes each; ``drive.json``:
 where the car was and what could not be read. Surveys of several drives are added cell by cell, so every drive can be its own task;
 memory does not grow with the frames. Parts tell when something could first be known.
 """
@@ -96,12 +96,13 @@ def survey_drive(
     left_out: list[str] = []
     readable = _readable(root, index, watch(keyframes, len(keyframes)), left_out)
     for first in readable:
-        with TileSums(folder / f"part_{len(frames) // PART_KEYFRAMES:03d}", GRID, LAYERS) as sums:
+        with TileSums(folder / f"part_{len(frames) // PART_KEYFRAMES:06d}", GRID, LAYERS) as sums:
             for n, points, cameras in chain([first], islice(readable, PART_KEYFRAMES - 1)):
                 add_view(sums, view_ground(points, cameras, index.global_T_ego[n]))
                 frames.append(_frame(index, n, len(cameras)))
     if not frames:
-        raise DataError(f"{root}: {scene} has no keyframe that can be read ({left_out[0]})")
+        fault = left_out[0] if left_out else "its tables name none"
+        raise DataError(f"{root}: {scene} has no keyframe that can be read ({fault})")
     drive = SurveyedDrive(scene, str(index.scene_city[numbers[0]]), tuple(frames), tuple(left_out))
     write_json(folder / DRIVE_FILE, asdict(drive))
     return drive

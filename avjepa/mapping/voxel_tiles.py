@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,15 @@ class VoxelSums:
                 found[rows[there]] = sums[place[there]]
         return found
 
-    def tiles(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Voxels (n, 3) and their sums (n, C), tile by tile in a fixed order."""
-        for tile in sorted(self._on_disk | set(self._open)):
+    def tiles(self, around: NDArray[np.int64] | None = None) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Voxels (n, 3) and their sums (n, C), tile by tile in a fixed order; with voxels (m, 3) only the tiles that hold one of
+        them, and the eight around each of these.
+        """
+        tiles = self._on_disk | set(self._open)
+        if around is not None:
+            held = np.unique(np.floor_divide(around[:, :2], self.tile_voxels), axis=0).tolist()
+            tiles &= {(ix + dx, iy + dy) for ix, iy in held for dx, dy in product((-1, 0, 1), repeat=2)}
+        for tile in sorted(tiles):
             keys, sums = self._touch(tile)
             layer, inside = np.divmod(keys, self.tile_voxels**2)
             row, column = np.divmod(inside, self.tile_voxels)

@@ -17,6 +17,7 @@ from avjepa.mapping.changes import ChangeReport, Evidence, MapChange
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.sightings import in_camera
 from avjepa.mapping.survey import GRID
+from avjepa.reports.ground_pictures import camera_picture
 from avjepa.reports.review import Picture
 from avjepa.sensors.nuscenes_files import read_image
 from avjepa.sensors.nuscenes_index import NuScenesIndex
@@ -24,7 +25,7 @@ from avjepa.sensors.nuscenes_index import NuScenesIndex
 CAMERA_VIEWS = 2  # of a change
 WIDTH_PX = 640
 AROUND_M = 8.0  # of the ground from above
-OLD, NEW = (214, 69, 65), (38, 166, 91)  # RGB, as on the page
+OLD, NEW = (194, 80, 13), (31, 99, 208)  # RGB, as on the page
 QUALITY = 80
 
 
@@ -82,14 +83,10 @@ def _around(uv_px: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def ground_from_above(change: MapChange, mosaic: Mosaic) -> Picture:
-    """Brightness of the ground beside its surroundings (grey), what stands there (red), and the change."""
+    """Brightness of the ground beside its surroundings (grey), what stands there (green), and the change."""
     x0, y0, x1, y1 = shapely.union_all([shape for shape, _ in _sides(change)]).bounds
     sums, corner = mosaic.window((x0 - AROUND_M, y0 - AROUND_M, x1 + AROUND_M, y1 + AROUND_M))
-    weight = sums["paint"][0]
-    contrast = np.where(weight > 0, sums["paint"][1] / np.maximum(weight, 1e-6), 0)
-    grey = np.where(weight > 0, np.clip(70 + 140 * contrast, 0, 255), 0).astype(np.uint8)
-    stands = np.clip(60 * sums["stands"][1], 0, 255).astype(np.uint8)
-    image = np.stack([np.maximum(grey, stands), grey, grey], -1)
+    image = camera_picture(sums)
     scale = max(1, round(WIDTH_PX / max(image.shape[:2])))
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     for shape, colour in _sides(change):

@@ -6,7 +6,7 @@
     world/prior/LAYER               the map that was checked, near the ways
     world/changes/ID                where a change is, from the moment it was first seen: its label, status and confidence;
                                     below it ``old`` and ``new``, the shapes before and after
-    bev/NAME                        pictures in the ego frame, forward up
+    bev/NAME                        pictures in the ego frame, forward up: the surveyed ground, by sensor
     changes                         one line of text a change
 World coordinates are metres of the map frame. Nothing is sent anywhere and no viewer is started; rerun streams what it is given to
 the file, so that a long drive takes no more memory than a short one. Letters: see conventions.py.
@@ -74,8 +74,8 @@ def write_recording(
         prior: the map that was checked.
         root: of the drives' files.
         index: of that root.
-        frames: keyframe numbers of the index in the order of time, each with its BEV pictures by name: (Y, X, 3) in [0, 1], none
-            where there are none. Asked for one at a time.
+        frames: usable keyframes of the index in the order of time, by number, each with its BEV pictures by name: (Y, X, 3) in
+            [0, 1]. Asked for one at a time.
 
     Returns:
         How many camera and LiDAR files are missing or corrupt; they are left out.
@@ -125,7 +125,9 @@ def _put_frame(put: Log, rr: Any, root: Path, index: NuScenesIndex, number: int)
     """One keyframe: pose, points, pictures as they are on disk. Returns how many of its files are bad."""
     bad_files = 0
     put(["world", "ego"], _transform(rr, index.global_T_ego[number]))
-    if index.lidar_file[number]:
+    if not index.lidar_file[number]:
+        put(["world", "ego", "lidar"], rr.Clear(recursive=False))
+    else:
         try:
             points_lidar, _ = read_lidar(root / str(index.lidar_file[number]))
             xyz_ego = move_sweep(points_lidar, index.ego_T_lidar[number], np.eye(4), 0.0)[:, :3]

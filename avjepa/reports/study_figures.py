@@ -69,7 +69,7 @@ def by_cost(axis: Axes, result: StudyResult, column: Column) -> None:
     """Metric against core-minutes a run, an objective a point with its spreads; the untrained rows are lines."""
     for name in result.names:
         values = _finite(column.values(name, result.label_shares[-1]))
-        minutes = [run.core_minutes for run in result.runs.get(name, []) if run.core_minutes]
+        minutes = [run.core_minutes for run in result.runs.get(name, []) if run.settled]
         colour = colour_of(result, name)
         if values and minutes:
             (x, dx), (y, dy) = mean_and_spread(minutes), mean_and_spread(values)

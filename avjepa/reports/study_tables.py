@@ -32,6 +32,7 @@ class RunSummary:
     Attributes:
         seed: of the run.
         finished: it came to its end.
+        settled: nothing is left to train: it finished or collapsed. Only such runs count in means.
         state: how it stands, in words.
         iterations: that it trained.
         core_minutes, wall_minutes: what was counted of it.
@@ -41,6 +42,7 @@ class RunSummary:
 
     seed: int
     finished: bool
+    settled: bool
     state: str
     iterations: int
     core_minutes: float
@@ -240,13 +242,14 @@ def runs_table(result: StudyResult) -> TextTable:
     rows = {}
     for name, title in result.titles.items():
         runs = result.runs[name]
-        seen = [[run.monitors[monitor] for run in runs if monitor in run.monitors] for monitor in MONITORS]
+        ended = [run for run in runs if run.settled]
+        seen = [[run.monitors[monitor] for run in ended if monitor in run.monitors] for monitor in MONITORS]
         steps = sorted({run.iterations for run in runs})
         rows[title] = [
             " to ".join(map(str, dict.fromkeys((steps[0], steps[-1])))),
             *(cell(values, result.seeds, 3) for values in seen),
             cost_cell(runs),
-            cell([run.wall_minutes for run in runs if run.wall_minutes], result.seeds, 1),
+            cell([run.wall_minutes for run in ended if run.wall_minutes], result.seeds, 1),
             state_cell(runs),
         ]
     columns = ["steps", *MONITORS.values(), "core-minutes a run", "minutes a run", "pretraining"]
@@ -280,10 +283,10 @@ def cell(values: Sequence[float], seeds: int, digits: int) -> str:
 
 
 def cost_cell(runs: Sequence[RunSummary]) -> str:
-    """Core-minutes of a run, over those that began."""
-    begun = [run for run in runs if run.core_minutes or not run.is_counted]
-    text = cell([run.core_minutes for run in begun], len(runs), 1)
-    return text if all(run.is_counted for run in begun) else f"> {text}"
+    """Core-minutes of a run, over those that are settled."""
+    ended = [run for run in runs if run.settled]
+    text = cell([run.core_minutes for run in ended], len(runs), 1)
+    return text if all(run.is_counted for run in ended) else f"> {text}"
 
 
 def state_cell(runs: Sequence[RunSummary]) -> str:

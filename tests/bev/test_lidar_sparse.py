@@ -155,10 +155,19 @@ def test_too_many_voxels_for_spconv_are_refused(monkeypatch):
         encode(make_encoder(), [post(3, 1)])
 
 
-def test_the_racing_cpu_wheel_is_refused(monkeypatch):
-    monkeypatch.setattr(spconv_cpu, "_is_installed", lambda name: name == "spconv")
+@pytest.mark.parametrize("installed", [{"spconv"}, {"spconv", "spconv-cu120"}])
+def test_the_racing_cpu_wheel_is_refused(monkeypatch, installed):
+    """Beside a CUDA wheel too: whose files are there, depends on which came last."""
+    monkeypatch.setattr(spconv_cpu, "_is_installed", installed.__contains__)
     with pytest.raises(ImportError, match="adds wrongly with more than one thread"):
-        spconv_cpu.load_spconv()
+        spconv_cpu.load_spconv.__wrapped__()
+
+
+def test_the_wheel_is_looked_for_once(monkeypatch):
+    """And not at every convolution: reading what is installed takes longer than convolving."""
+    encoder = make_encoder()
+    monkeypatch.setattr(spconv_cpu, "_is_installed", None)
+    assert torch.isfinite(encode(encoder, [post(3, 1)])).all()
 
 
 def test_feature_count_matches():

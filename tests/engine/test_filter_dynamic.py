@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from avjepa.probes.pcd_files import read_pcd, read_scans, read_truth
 from avjepa.probes.scans import read_drive
 from avjepa.sensors.nuscenes_index import load_index
 from tests.probes.labelled_drive import KEYFRAMES, write_labelled_drive
-from tests.toy_drive import SCENES, token
+from tests.toy_drive import SCENES, VERSION, token
 from tools import build_static_map, filter_dynamic
 
+PART = "v1.0-part"
 PRETRAIN = Path(__file__).with_name("toy_config.py")
 CONFIG = f"""
 from avjepa.geometry.grid import BEVGrid
@@ -31,8 +33,8 @@ from avjepa.probes.heads import HeadTraining
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
 pretrain_config = "{PRETRAIN}"
-clips = dict(type=NuScenesClips, root="nowhere", context_offsets=(-1, 0), future_offsets=(), image_size=(32, 64),
-             max_bad_share=1.0, scenes=("{SCENES[0]}",))
+clips = dict(type=NuScenesClips, root="nowhere", version="{VERSION}", context_offsets=(-1, 0), future_offsets=(),
+             image_size=(32, 64), max_bad_share=1.0, scenes=("{SCENES[0]}",))
 train_data = dict(dataset=dict(**clips))
 test_data = dict(same=dict(**clips))
 half_m = (-12.8, 12.8)
@@ -44,12 +46,22 @@ heads = dict(linear=dict(type=HeadTraining, kind="linear", steps=5, batch_size=2
 """
 
 
+def write_part(root: Path) -> None:
+    """A second version of the tables, without the first keyframe: the others have other numbers there."""
+    part = shutil.copytree(root / VERSION, root / PART)
+    scene, sample = (json.loads((part / f"{name}.json").read_text()) for name in ("scene", "sample"))
+    scene[0]["first_sample_token"], sample[1]["prev"] = sample[1]["token"], ""
+    (part / "scene.json").write_text(json.dumps(scene))
+    (part / "sample.json").write_text(json.dumps(sample))
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A folder with a drive, a config, a checkpoint and a study of it; and the study's rows by name."""
     folder = tmp_path_factory.mktemp("filter")
     (folder / "probe.py").write_text(CONFIG)
     write_labelled_drive(folder / "toy")
+    write_part(folder / "toy")
     for seed, name in enumerate(("last.pth", "other.pth")):
         weights = random_jepa(load_config(PRETRAIN), 10 + seed).state_dict()
         write_atomically({"format": FORMAT, "model": {f"jepa.{k}": v for k, v in weights.items()}}, folder / name)
@@ -96,7 +108,7 @@ def test_a_drive_is_filtered_as_the_row_answers_it(made, tmp_path, capsys):
     out = tmp_path / "out"
     filter_dynamic.main(arguments(made, out))
     assert sorted(path.name for path in out.iterdir()) == ["cleaned.pcd", "gt_cloud.pcd", "labels", "pcd", "scans.json"]
-    drive = read_drive(folder / "toy", load_index(folder / "toy"), 0, sweeps=False)
+    drive = read_drive(folder / "toy", load_index(folder / "toy", VERSION), 0, sweeps=False)
     found, (xyz, dynamic) = read_scans(out), read_truth(out)
     assert len(found) == len(drive.turns) == KEYFRAMES
     for scan, turn in zip(found, drive.turns, strict=True):
@@ -127,8 +139,8 @@ def test_codes_are_those_that_readers_know():
 
 def test_all_or_nothing(made, tmp_path, monkeypatch):
     """A folder that holds something is left alone; a stopped export leaves nothing, and can be given again."""
-    drive = read_drive(made[0] / "toy", load_index(made[0] / "toy"), 0, sweeps=False)
-    tokens = load_index(made[0] / "toy").token
+    drive = read_drive(made[0] / "toy", load_index(made[0] / "toy", VERSION), 0, sweeps=False)
+    tokens = load_index(made[0] / "toy", VERSION).token
     moving = {turn.keyframe: np.zeros(len(turn.file_row), dtype=bool) for turn in drive.turns}
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
@@ -182,7 +194,16 @@ def test_a_static_map_takes_the_rows_answers(made, tmp_path):
     folder, study, rows = made
     filter_dynamic.main(arguments(made, tmp_path / "filtered"))
     row = [str(folder / "probe.py"), str(folder / "last.pth"), str(study.file_of(rows["JEPA"]))]
-    options = ["--data", str(folder / "toy"), "--scenes", SCENES[0], "--out", str(tmp_path / "map")]
+    options = [
+        "--data",
+        str(folder / "toy"),
+        "--version",
+        VERSION,
+        "--scenes",
+        SCENES[0],
+        "--out",
+        str(tmp_path / "map"),
+    ]
     build_static_map.main([*options, "--row", *row])
     files = sorted((tmp_path / "filtered" / "labels").iterdir())
     assert len(files) == KEYFRAMES
@@ -190,3 +211,16 @@ def test_a_static_map_takes_the_rows_answers(made, tmp_path):
         assert file.read_bytes() == (tmp_path / "map" / "labels" / file.name).read_bytes()
     with pytest.raises(ConfigError, match="--sweeps"):
         build_static_map.main([*options[:-1], str(tmp_path / "other"), "--row", *row, "--sweeps"])
+
+
+def test_a_static_map_of_the_version_that_is_named(made, tmp_path):
+    """--version with --row: its keyframes are numbered otherwise than those of the config's version, and keep their own answers."""
+    folder, study, rows = made
+    filter_dynamic.main(arguments(made, tmp_path / "filtered"))
+    row = [str(folder / "probe.py"), str(folder / "last.pth"), str(study.file_of(rows["JEPA"]))]
+    options = ["--data", str(folder / "toy"), "--version", PART, "--scenes", SCENES[0], "--out", str(tmp_path / "map")]
+    build_static_map.main([*options, "--row", *row])
+    wanted = [(tmp_path / "filtered" / "labels" / f"{n:06d}.label").read_bytes() for n in range(KEYFRAMES)]
+    labels = [path.read_bytes() for path in sorted((tmp_path / "map" / "labels").iterdir())]
+    assert len(labels) == KEYFRAMES - 1
+    assert labels[1:] == wanted[2:]  # the first one has no past here

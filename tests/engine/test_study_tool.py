@@ -14,16 +14,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from avjepa.cli import run_tool
-from avjepa.engine import probe_study, study_probes, study_runs, study_training
+from avjepa.engine import probe_study, study_probes, study_runs, study_training, training_data
 from avjepa.engine.checkpoint import read_checkpoint
 from avjepa.engine.study_plan import read_plan
 from avjepa.engine.study_runs import first_change, in_words, runs_of
+from avjepa.engine.training_data import training_data_hash
+from avjepa.errors import ConfigError
 from avjepa.probes.study import Study
+from avjepa.sensors.nuscenes_index import load_index
 from tests.engine.study_toy import ROOT, write_studies
 from tests.toy_drive import SCENES
 from tools import study
@@ -137,6 +142,42 @@ def test_a_changed_config_is_refused(place, finished, capsys):
     said = mistake(capsys, arguments(place, finished, "--cfg-options", "objectives.jepa.iterations=5"))
     assert f"{finished / 'runs' / 'jepa' / 'seed0'}: trained with another config" in said
     assert "give another --out, or remove this folder" in said
+
+
+def test_changed_data_are_refused(place, finished, tmp_path):
+    """A sensor file that was written anew, or another pose; not of scenes that the run does not train on."""
+    plan = read_plan(place / "study.py", None, str(place / "toy"), None)
+    index = load_index(place / "toy")
+    trained, other = (place / "toy" / str(index.camera_file[np.flatnonzero(index.scene == s)[0], 0]) for s in (0, 1))
+    before = {path: path.stat() for path in (trained, other)}
+    try:
+        other.touch()
+        assert len(runs_of(plan, finished)) == 4
+        trained.touch()
+        with pytest.raises(ConfigError, match=r"jepa/seed0: trained on other data.*give another --out, or remove"):
+            runs_of(plan, finished)
+        old = shutil.copytree(finished / "runs", tmp_path / "runs")
+        for record in old.rglob("cost.json"):  # as they were before there was a hash: nothing tells
+            record.write_text(json.dumps({k: v for k, v in json.loads(record.read_text()).items() if k != "data"}))
+        assert {run.record.state for run in runs_of(plan, tmp_path)} == {"finished"}
+    finally:
+        for path, stat in before.items():
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert len(runs_of(plan, finished)) == 4
+
+
+def test_the_hash_of_data_knows_poses_and_not_other_scenes(place, monkeypatch):
+    index = load_index(place / "toy")
+    dataset = {"root": str(place / "toy"), "scenes": (SCENES[0],)}
+    before = training_data_hash(dataset)
+    assert before == training_data_hash({"datasets": ({**dataset, "version": None},)})
+    assert before != training_data_hash({**dataset, "scenes": SCENES})
+    assert training_data_hash({**dataset, "scenes": ("scene-nowhere",)}) is None
+    for scene, is_trained in ((0, True), (1, False)):
+        poses = index.global_T_ego.copy()
+        poses[index.scene == scene, 0, 3] += 0.01
+        monkeypatch.setattr(training_data, "load_index", lambda *_, p=poses: replace(index, global_T_ego=p))
+        assert (training_data_hash(dataset) != before) == is_trained
 
 
 def test_the_first_change_is_named():
@@ -312,12 +353,28 @@ def test_a_kill_is_an_interruption(place, tmp_path, capsys, monkeypatch):
         (("--cfg-options", "tasks.bev.metrics=[accuracy]"), "task bev: no metric accuracy; it has iou_known"),
         (("--cfg-options", "tasks.bev.heads=[mlp]"), "has no mlp; it has linear, conv"),
         (("--cfg-options", "tasks.bev.config=nothing.py"), "nothing.py: no such config"),
+        (
+            ("--cfg-options", "objectives.jepa.title=no grounding"),
+            "objectives: the title 'no grounding' would stand for two in the tables",
+        ),
+        (
+            ("--cfg-options", "objectives.jepa.title=raw input"),
+            "objectives: the title 'raw input' would stand for two",
+        ),
         (("--cfg-options", "objectives.jepa.iterations=0"), "objectives.jepa: iterations must be at least 1"),
     ],
 )
 def test_mistakes(place, tmp_path, capsys, more, complaint):
     assert complaint in mistake(capsys, arguments(place, tmp_path, *more))
     assert not (tmp_path / "runs").exists()
+
+
+def test_two_tasks_of_one_title(place):
+    task = "dict(config='probe.py', title='BEV occupancy', heads=('conv',), metrics=('iou_known',), options={})"
+    text = (place / "study.py").read_text()
+    (place / "twice.py").write_text(text.replace("tasks = dict(", f"tasks = dict(again={task},"))
+    with pytest.raises(ConfigError, match="tasks: the title 'BEV occupancy' would stand for two"):
+        read_plan(place / "twice.py", None, None, None)
 
 
 def test_the_schedule_is_stretched(place):

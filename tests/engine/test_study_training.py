@@ -191,3 +191,30 @@ def test_one_that_ended_by_itself_is_counted_when_the_others_are_stopped(tmp_pat
     study_training.stop_all([process])
     assert process.part.exit_code == 0
     assert process.part.core_s > 0
+
+
+@pytest.mark.parametrize("moment", ["wait4", "_judge"])
+def test_an_interruption_while_one_is_counted(tmp_path, monkeypatch, moment):
+    """Just after the kernel has given it up, or while its checkpoint is read: what it cost is kept, and it is left alone."""
+    tool = tmp_path / "tool.py"
+    tool.write_text("import sys; sys.exit('error: disk full')")
+    run = run_in(tmp_path / "run")
+    process = study_training.Process(run, tool, 1)
+    os.waitid(os.P_PID, process.process.pid, os.WEXITED | os.WNOWAIT)
+    owner = os if moment == "wait4" else study_training.Process
+    original = getattr(owner, moment)
+
+    def interrupted(*arguments):
+        found = original(*arguments)
+        signal.raise_signal(signal.SIGINT)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, moment, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            process.has_ended()
+    study_training.stop_all([process])
+    kept = json.loads((run.folder / RECORD).read_text())
+    assert (kept["state"], kept["reason"]) == ("failed", "exit code 1: error: disk full")
+    assert kept["parts"][0]["exit_code"] == 1
+    assert kept["parts"][0]["core_s"] > 0

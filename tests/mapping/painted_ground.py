@@ -108,7 +108,7 @@ class PaintedGround:
         ground = np.stack([n, n * self.intensity, n * self.height_m], -1)
         stands = np.stack([2 * self.keyframes, self.keyframes], -1)
         xy_m = np.stack([self.x_m, self.y_m], -1).reshape(-1, 2)
-        with TileSums(folder / f"part_{part:03d}", GRID, LAYERS) as sums:
+        with TileSums(folder / f"part_{part:06d}", GRID, LAYERS) as sums:
             sums.add(
                 xy_m, {"paint": paint.reshape(-1, 3), "ground": ground.reshape(-1, 3), "stands": stands.reshape(-1, 2)}
             )

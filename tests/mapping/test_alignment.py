@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avjepa.geometry.rigid import transform_from_se2, transform_points
-from avjepa.mapping.alignment import Structure, align, reference_of
+from avjepa.mapping.alignment import LaidStructures, Structure, align
 from avjepa.mapping.drive_turns import Drive
 from avjepa.sensors.nuscenes_index import load_index
 
@@ -62,9 +62,25 @@ def test_too_large_or_without_overlap():
     assert align(np.zeros((0, 2)), town(0)).record()["before_m"] is None
 
 
-def test_reference_keeps_the_first_of_each_cell():
-    merged = reference_of([np.array([[0.05, 0.05], [1.0, 1.0]]), np.array([[0.15, 0.15], [-0.05, 0.05]])])
-    assert merged.tolist() == [[0.05, 0.05], [1.0, 1.0], [-0.05, 0.05]]
+def test_what_was_laid_keeps_the_first_of_each_cell(tmp_path):
+    laid = LaidStructures(tmp_path)
+    assert laid.near(np.zeros((1, 2))).shape == (0, 2)
+    laid.add(np.array([[0.05, 0.05], [1.01, 1.01], [1900.03, 5.0]]))
+    laid.add(np.array([[0.15, 0.15], [-0.05, 0.05]]))
+    near = laid.near(np.array([[20.0, 40.0]]))
+    assert sorted(near.tolist()) == [pytest.approx(xy) for xy in ([-0.05, 0.05], [0.05, 0.05], [1.01, 1.01])]
+    assert laid.near(np.array([[1890.0, 0.0]])) == pytest.approx(np.array([[1900.03, 5.0]]))
+
+
+def test_only_what_lies_around_a_drive_counts(tmp_path):
+    """A town that was laid elsewhere changes nothing; walls on both sides of a tile's border do."""
+    seen, laid = town(1) + np.array([0.4, 0.3]), LaidStructures(tmp_path)
+    laid.add(town(0))
+    alone = align(seen, laid.near(seen))
+    laid.add(town(2) + np.array([0.0, 400.0]))
+    assert align(seen, laid.near(seen)) == alone
+    assert alone.applied
+    assert (alone.dx_m, alone.dy_m) == pytest.approx((-0.4, -0.3), abs=0.03)
 
 
 @pytest.mark.real_data

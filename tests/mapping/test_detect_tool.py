@@ -1,13 +1,20 @@
 """tools/detect_map_changes.py on the toy drive: every file is written and read back, decisions too; mistakes are one line."""
 
 import json
+import os
+import shutil
+import signal
 from dataclasses import replace
 from datetime import timezone
+from pathlib import Path
 
+import numpy as np
 import pytest
 from shapely.geometry import box
 
 from avjepa.cli import run_tool
+from avjepa.errors import DataError
+from avjepa.fleet import LogTask
 from avjepa.mapping.decisions import FORMAT
 from avjepa.mapping.frames import frame_of_city
 from avjepa.mapping.geojson_maps import write_geojson_map
@@ -16,7 +23,7 @@ from avjepa.mapping.outputs.geojson import read_changes_geojson
 from avjepa.mapping.outputs.local_json import read_local_json
 from avjepa.mapping.outputs.osm import read_osm
 from avjepa.mapping.outputs.table import read_csv
-from avjepa.mapping.survey import DRIVE_FILE
+from avjepa.mapping.survey import DRIVE_FILE, survey_drive
 from avjepa.mapping.vector_map import ElementMap, MapElement
 from avjepa.sensors.nuscenes_index import load_index
 from tests.toy_drive import CITIES, SCENES, write_toy_drive
@@ -123,6 +130,87 @@ def test_a_drive_without_a_readable_keyframe_is_one_line(root, tmp_path, capsys)
         run_tool(lambda: tool.main(options))
     assert left.value.code == 2
     assert "no drive could be surveyed" in capsys.readouterr().err.splitlines()[-1]
+
+
+def killed_once(root, version, scene, folder):
+    """As survey_log, but the worker that is the first to come here dies."""
+    if not (root / "killed").exists():
+        (root / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    survey_drive(root, load_index(root, version), scene, folder)
+
+
+@pytest.fixture
+def ray():
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install avjepa[fleet]")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    yield ray
+    ray.shutdown()
+
+
+def test_ray_with_a_dead_worker_reports_what_a_serial_run_does(made, ray, tmp_path, monkeypatch, capsys):
+    """Its workers have another working directory than a tool that was given a relative --data."""
+    options, serial = made
+    root, prior = (Path(options[n]) for n in (1, 3))
+    monkeypatch.chdir(root.parent)
+    monkeypatch.setattr(tool, "survey_log", killed_once)
+    given = ["--data", root.name, "--map", str(prior), "--out", str(tmp_path / "changes"), "--engine", "ray"]
+    tool.main([*given, "--workers", "1"])
+    assert (root / "killed").exists()
+    found, wanted = (read_changes_geojson(out / "changes.geojson") for out in (tmp_path / "changes", serial))
+    assert replace(found, created=wanted.created) == wanted
+    assert f"1 of 2 drives left out: they are in other cities than {CITIES[0]}" in capsys.readouterr().out
+
+
+def test_a_recording_holds_the_drives_and_the_ground(made, tmp_path, capsys):
+    rr = pytest.importorskip("rerun", reason="rerun is not installed: pip install avjepa[viz]")
+    options, _ = made
+    tool.main([*options, "--rrd", str(tmp_path / "drive.rrd")])
+    assert f"drive.rrd: {KEYFRAMES} keyframes" in capsys.readouterr().out
+    (recording,) = rr.dataframe.load_archive(tmp_path / "drive.rrd").all_recordings()
+    entities = {column.entity_path for column in recording.schema().component_columns()}
+    assert {"/bev/cameras", "/bev/lidar", "/world/ego/lidar", f"/world/driven/{SCENES[0]}"} <= entities
+    assert any(entity.startswith("/world/changes/") for entity in entities)
+
+
+def test_a_recording_shows_the_drives_of_the_report_in_time_order(root):
+    """Not a drive that could not be surveyed, and no keyframe without a pose."""
+    index = load_index(root)
+    poses, times = index.global_T_ego.copy(), index.timestamp_us.copy()
+    poses[1] = np.nan
+    times[[0, 3]] = times[[3, 0]]
+    changed = replace(index, global_T_ego=poses, timestamp_us=times)
+    assert tool.keyframes_in_time(changed, SCENES[:1]) == [3, 2, 0]
+    assert tool.keyframes_in_time(changed, SCENES) == [3, 2, 0, 4, 5, 6, 7]
+
+
+def test_names_of_drives_that_are_not_there(root):
+    index = load_index(root)
+    with pytest.raises(DataError, match="no scene scene-9999, scene-9998; it holds scene-0061"):
+        tool.drives_of(index, CITIES[0], [SCENES[0], "scene-9999", "scene-9998"], root)
+    assert tool.drives_of(index, CITIES[0], ["mini_train"], root) == [SCENES[0]]  # of which an extract holds a part
+
+
+def test_what_was_left_out_is_told(root, tmp_path, capsys):
+    broken = shutil.copytree(root, tmp_path / "toy")
+    index = load_index(broken)
+    (broken / str(index.camera_file[1, 2])).unlink()
+    (broken / str(index.lidar_file[2])).write_bytes(b"1")
+    tool.main(["--data", str(broken), "--map", str(map_file(tmp_path)), "--out", str(tmp_path / "out")])
+    assert f"2 keyframes and images left out (see {tmp_path / 'out'}/surveys/*/drive.json)" in capsys.readouterr().out
+
+
+def test_the_run_id_names_map_and_surveys(tmp_path):
+    (tmp_path / "map").write_text("a")
+    tasks = [LogTask("one", "f"), LogTask("two", "g")]
+    before = tool.run_id_of(tmp_path / "map", tasks)
+    assert before == tool.run_id_of(tmp_path / "map", list(tasks))
+    ids = {before, tool.run_id_of(tmp_path / "map", tasks[:1])}
+    ids.add(tool.run_id_of(tmp_path / "map", [tasks[0], LogTask("two", "h")]))  # the drive was surveyed anew
+    (tmp_path / "map").write_text("b")
+    ids.add(tool.run_id_of(tmp_path / "map", tasks))
+    assert len(ids) == 4
 
 
 def test_help_shows_an_example(capsys):

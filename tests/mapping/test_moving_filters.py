@@ -1,5 +1,7 @@
 """What moves by rays: a thing that stood in one turn's view and was looked through in others, beside a wall that stays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -81,8 +83,10 @@ def test_a_turn_far_away_changes_nothing(tmp_path):
 
 @pytest.mark.parametrize("keyframe", [3, -1])
 def test_known_answers(keyframe):
+    """By the keyframe's token; a sweep has none."""
     known = np.array([True, False])
-    answer = KnownAnswers({3: known}).judge(turn(None, keyframe)[0])
+    token = "3a" if keyframe == 3 else ""
+    answer = KnownAnswers({"3a": known}).judge(replace(turn(None, keyframe)[0], token=token))
     assert (answer is known) == (keyframe == 3)
     assert (answer is None) == (keyframe == -1)
     assert not NoFilter().judge(turn(8.0)[0]).any()

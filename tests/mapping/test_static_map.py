@@ -1,21 +1,26 @@
 """tools/build_static_map.py on the toy drive and on a few real frames: files, frames, bad input, and bounded memory."""
 
 import json
+import shutil
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from avjepa.cli import run_tool
 from avjepa.errors import ConfigError, DataError
-from avjepa.geometry.rigid import transform_points
+from avjepa.geometry.rigid import transform_from_se2, transform_points
 from avjepa.mapping.drive_turns import Drive
 from avjepa.mapping.frames import frame_of_city
 from avjepa.mapping.moving_filters import NoFilter, RayFilter, RaySettings
 from avjepa.mapping.static_map import StaticMapSettings, align_drives, build_static_map
 from avjepa.probes.dynamic_export import MOVING_CODE, NOT_JUDGED, STATIC_CODE
 from avjepa.probes.pcd_files import read_pcd, read_scans, read_truth
+from avjepa.probes.scans import REACH_M
 from avjepa.sensors.nuscenes_index import load_index
+from tests import toy_drive
 from tests.toy_drive import SCENES, map_boxes, write_toy_drive
 from tools import build_static_map as tool
 
@@ -142,6 +147,71 @@ def test_mistakes_are_one_line(root, tmp_path, capsys, options, message):
 def test_a_full_folder_is_left_alone(root, made):
     with pytest.raises(ConfigError, match="holds something already"):
         tool.main(["--data", str(root), "--scenes", SCENES[0], "--out", str(made)])
+
+
+# Long walls and house ends, beside the boxes of the toy drive, which are too few to lay one drive on another.
+WALLS = (
+    *((15.0, y, 90.0, 1.0, 3.0) for y in (-16.0, 14.0)),
+    *((x, y, 1.0, 6.0, 3.0) for x in (-18.0, 0.0, 20.0, 40.0) for y in (-12.0, 10.0)),
+)
+OFF_M = np.array([0.28, -0.28])  # 0.4 m
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toy_drive, "BOXES", (*toy_drive.BOXES, *WALLS))
+        folder = tmp_path_factory.mktemp("street")
+        return write_toy_drive(folder, scenes=1, keyframes=6, image_size=(16, 9))
+
+
+def two_drives(root):
+    """One drive twice, the second with poses that are 0.4 m off."""
+    index = load_index(root)
+    drives = [Drive(root, index, 0, np.array([300.0, 900, 0]), sweeps=False) for _ in range(2)]
+    off = transform_from_se2(*OFF_M, 0)
+    drives[1].turns = [replace(turn, global_T_ego=off @ turn.global_T_ego) for turn in drives[1].turns]
+    return drives
+
+
+def test_a_drive_is_laid_on_the_one_before(street, tmp_path):
+    """Whose poses are off by 0.4 m: corrected, its walls lie on those of the first."""
+    drives, frame = two_drives(street), frame_of_city("singapore-onenorth")
+    found = build_static_map(tmp_path, drives, lambda folder: NoFilter(), frame, StaticMapSettings(), quiet)
+    first, second = (drive["alignment"] for drive in found["drives"])
+    assert not first["applied"]
+    assert second["applied"]
+    np.testing.assert_allclose(drives[1].map_T_recorded[:2, 3] + OFF_M, 0, atol=0.05)
+    assert np.load(tmp_path / "layers" / "traversals.npy").max() == 2
+    xyz = read_pcd(tmp_path / "clean.pcd").xyz_world + np.array([300.0, 900, 0])
+    face_y_m = 900 + 13.5  # of the northern wall, towards the road
+    on_face = (abs(xyz[:, 1] - face_y_m) < 0.45) & (xyz[:, 2] > 0.5) & (abs(xyz[:, 0] - 320) < 19)
+    assert on_face.sum() > 60
+    assert abs(xyz[on_face, 1] - face_y_m).max() < 0.12
+
+
+def test_a_drive_that_saw_nothing_is_named(street, tmp_path):
+    """Its files are sound and hold no return within reach."""
+    root = shutil.copytree(street, tmp_path / "toy")
+    for path in (root / "samples" / "LIDAR_TOP").iterdir():
+        path.write_bytes(np.array([[70, 0, 0, 9, 0]], np.float32).tobytes())
+    with pytest.raises(DataError, match=f"{SCENES[0]}: its 6 LiDAR turns saw nothing within reach"):
+        tool.main(["--data", str(root), "--scenes", SCENES[0], "--out", str(tmp_path / "map")])
+    assert not (tmp_path / "map").exists()
+
+
+@pytest.mark.parametrize("cell_m", [0.2, 0.4, 3.0, 5.0])
+def test_every_return_lies_in_the_grid_around_the_car(street, cell_m):
+    """Wherever in its cell the car is, a return 50 m from the LiDAR in any direction does."""
+    drive = Drive(street, load_index(street), 0, np.array([300.0, 900, 0]), sweeps=False)
+    turn = next(drive.read())
+    angle = np.deg2rad(np.arange(360))
+    for place_m in np.linspace(0, 0.999 * cell_m, 4):
+        ego_m = np.array([1200.0 * cell_m + place_m, -700.0 * cell_m + place_m, 0])
+        lidar_m = ego_m + np.array([1.0, -1.0, 1.8])
+        xyz = lidar_m + REACH_M * np.column_stack([np.cos(angle), np.sin(angle), 0 * angle])
+        _, grid, zero_m = replace(turn, ego_m=ego_m).around(cell_m)
+        assert grid.bev_index(torch.from_numpy(xyz - zero_m))[1].all()
 
 
 def test_memory_does_not_grow_with_the_turns(root, tmp_path):

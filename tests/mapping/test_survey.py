@@ -13,6 +13,7 @@ from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.survey import DRIVE_FILE, GRID, LAYERS, add_view, parts_of, read_returns, read_survey, survey_drive
 from avjepa.mapping.tiles import TileSums, read_window
 from avjepa.sensors.nuscenes_index import load_index
+from tests.mapping.painted_ground import PaintedGround
 from tests.toy_drive import SCENES, ego_pose, map_boxes, write_toy_drive
 
 KEYFRAMES = 2
@@ -138,6 +139,9 @@ def test_nothing_that_can_be_read(root, index, tmp_path):
         survey_drive(root, replace(index, global_T_ego=poses), SCENES[0], tmp_path / "survey")
     with pytest.raises(BadFileError, match="survey the drive again"):
         read_survey(tmp_path / "survey")
+    no_frames = replace(index, scene=np.full(KEYFRAMES, 1), scene_name=np.array([SCENES[0], "other"]))
+    with pytest.raises(DataError, match=r"no keyframe that can be read .its tables name none"):
+        survey_drive(root, no_frames, SCENES[0], tmp_path / "empty")
     with pytest.raises(DataError, match="no scene scene-9999"):
         survey_drive(root, index, "scene-9999", tmp_path / "other")
 
@@ -152,14 +156,22 @@ def test_a_damaged_survey(tmp_path, text):
 def test_parts_add_up_and_tell_what_was_known_when(root, index, surveyed, tmp_path, monkeypatch):
     monkeypatch.setattr("avjepa.mapping.survey.PART_KEYFRAMES", 1)
     survey_drive(root, index, SCENES[0], tmp_path / "parts")
-    assert [path.name for path in parts_of(tmp_path / "parts")] == ["part_000", "part_001"]
-    assert [path.name for path in parts_of(surveyed[0])] == ["part_000"]
+    assert [path.name for path in parts_of(tmp_path / "parts")] == ["part_000000", "part_000001"]
+    assert [path.name for path in parts_of(surveyed[0])] == ["part_000000"]
     whole, both = (Mosaic([folder]).window(AROUND)[0] for folder in (surveyed[0], tmp_path / "parts"))
     first, nothing = (Mosaic([tmp_path / "parts"], [count]).window(AROUND)[0] for count in (1, 0))
     for name in LAYERS:
         np.testing.assert_allclose(both[name], whole[name], rtol=1e-5, atol=1e-5)
         assert not nothing[name].any()
     assert 0 < first["ground"][0].sum() < whole["ground"][0].sum()
+
+
+def test_parts_come_in_the_order_of_time(tmp_path):
+    """Of a drive of more than a thousand parts, half an hour, too."""
+    ground = PaintedGround((0, 0, 1, 1))
+    for part in (1000, 2, 999, 10):
+        ground.write(tmp_path, part=part)
+    assert [int(path.name.removeprefix("part_")) for path in parts_of(tmp_path)] == [2, 10, 999, 1000]
 
 
 def test_a_survey_without_parts_is_damaged(tmp_path):

@@ -29,6 +29,16 @@ def test_sums_equal_a_dictionary(tmp_path, open_tiles):
     assert [truth[0][tuple(voxel)] for voxel in voxels.tolist()] == total[:, 0].tolist()
 
 
+def test_tiles_around_voxels(tmp_path):
+    """Tiles of 8 voxels: those beside the tile of a voxel, no further."""
+    sums = VoxelSums(tmp_path, 0.5, channels=1, tile_voxels=8, open_tiles=1)
+    sums.add(np.array([[4, 4, 0], [12, -3, 5], [20, 4, 0], [4, 4, 9]]), np.ones((4, 1)))
+    assert sorted(v for voxels, _ in sums.tiles(np.array([[0, 0, 0]])) for v in voxels.tolist()) == [
+        [4, 4, 0], [4, 4, 9], [12, -3, 5]
+    ]  # fmt: skip
+    assert list(sums.tiles(np.zeros((0, 3), np.int64))) == []
+
+
 def test_reading_makes_no_tiles(tmp_path):
     sums = VoxelSums(tmp_path, 0.2, channels=1)
     assert sums.read(np.array([[1, 2, 3]])).tolist() == [[0]]

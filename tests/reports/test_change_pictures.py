@@ -51,12 +51,16 @@ def pixels(picture):
     return image[..., ::-1].astype(int)
 
 
-def reddish(image):
+def orange(image):
     return image[..., 0] - image[..., 1:].max(-1) > 40
 
 
-def greenish(image):
-    return image[..., 1] - image[..., 0] > 40
+def blue(image):
+    return image[..., 2] - image[..., :2].max(-1) > 40
+
+
+def green(image):
+    return image[..., 1] - image[..., ::2].max(-1) > 40
 
 
 def test_the_camera_that_looks_at_it_is_chosen():
@@ -83,7 +87,7 @@ def test_both_shapes_are_drawn_into_the_image(root):
     picture = camera_view(moved(AHEAD, None, one), one, root, INDEX, 0)
     image = pixels(picture)
     assert image.shape[1] == WIDTH_PX
-    old, new = reddish(image), greenish(image)
+    old, new = orange(image), blue(image)
     assert old.sum() > 100
     assert new.sum() > 100
     assert np.nonzero(new)[0].mean() < np.nonzero(old)[0].mean()  # further away is higher up
@@ -95,22 +99,22 @@ def test_both_shapes_are_drawn_into_the_image(root):
 def test_a_camera_that_looks_away_shows_the_whole_image(root):
     one = seen_by("CAM_BACK")
     image = pixels(camera_view(moved(AHEAD, None, one), one, root, INDEX, 0))
-    assert not (reddish(image) | greenish(image)).any()
+    assert not (orange(image) | blue(image)).any()
     assert image.shape[1] / image.shape[0] == pytest.approx(16 / 9, abs=0.02)
 
 
 def test_the_ground_from_above(survey):
-    """North is up: the new shape, east of the old one, is to its right; what stands, north of both, is above them and red."""
+    """North is up: the new shape, east of the old one, is to its right; what stands, north of both, is above them and green."""
     image = pixels(ground_from_above(moved(), Mosaic([survey])))
-    drawn = reddish(image) & (image[..., 1] > 45)  # what stands is of a purer red
-    old, new = (np.array(np.nonzero(mask)).mean(1) for mask in (drawn, greenish(image)))
+    old, new = (np.array(np.nonzero(mask)).mean(1) for mask in (orange(image), blue(image)))
     assert new[1] > old[1]
     side_m = 15 - 12 + 4 + 2 * AROUND_M  # from 12 - 8 to 19 + 8 m
     scale = image.shape[1] / side_m
     assert abs(new[1] - (17.5 - 4) * scale) < 1.5 * scale
     thing = image[round((2 + AROUND_M - 6) * scale), round((21 - 4) * scale)]
-    assert thing[0] > 150
-    assert thing[1:].max() < 100
+    assert thing[1] > 150
+    assert thing[::2].max() < 100
+    assert np.nonzero(green(image))[0].max() < (2 + AROUND_M - 4) * scale  # nothing else is
     stripe, gap = (image[round((2 + AROUND_M - y_m) * scale), round((13.5 - 4) * scale)].mean() for y_m in (0.25, 0.75))
     assert stripe > gap + 40  # stripes of half a metre from y = -2 upwards
 
@@ -120,8 +124,8 @@ def test_shapes_of_every_kind_from_above(survey, shape):
     layer = "lane_divider" if shape.geom_type == "LineString" else "ped_crossing"
     gone = change(layer=layer, old_geometry=shape)
     image = pixels(ground_from_above(gone, Mosaic([survey])))
-    assert reddish(image).sum() > 50
-    assert not greenish(image).any()
+    assert orange(image).sum() > 50
+    assert not blue(image).any()
 
 
 def test_pictures_of_a_report(survey, root, tmp_path):

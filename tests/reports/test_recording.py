@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -186,6 +187,17 @@ def test_bad_files_are_left_out_and_counted(tmp_path, rr, toy, caplog):
     shown = [t for t, blob in found.rows(f"/world/ego/cameras/{CAMERAS[0]}", "Blob") if blob]
     assert shown == [times[0], times[2], times[3]]
     assert [t for t, cloud in found.rows("/world/ego/lidar", "Position3D") if cloud] == [times[0], times[1], times[3]]
+
+
+def test_a_keyframe_without_lidar_shows_no_points(tmp_path, rr, toy):
+    """Not those of the keyframe before."""
+    root, index = toy
+    files = index.lidar_file.copy()
+    files[1] = ""
+    index, path = replace(index, lidar_file=files), tmp_path / "drive.rrd"
+    assert write_recording(path, report_on(index, []), prior_at(index), root, index, ((n, {}) for n in range(3))) == 0
+    clouds, times = Recording(rr, path).rows("/world/ego/lidar", "Position3D"), index.timestamp_us.tolist()
+    assert [(t, bool(cloud)) for t, cloud in clouds] == [(times[0], True), (times[1], False), (times[2], True)]
 
 
 @pytest.mark.real_data

@@ -284,6 +284,16 @@ def test_filters(opened):
     assert hidden == 7
 
 
+def test_letters_in_a_list_of_options_choose_there(opened):
+    page = opened(make_report())
+    for field in ("#layer", "#decision"):
+        page.focus(field)
+        for key in "arn":
+            page.keyboard.press(key)
+    assert texts(page, "#progress") == ["1 of 7 decided: 1 accepted, 0 rejected"]
+    assert page.evaluate("document.activeElement.id") == "decision"
+
+
 def test_before_and_after_on_the_map(opened):
     page = opened(
         make_report([change("c2", layer="lane_divider", atomic_change="geometry", new_geometry=box(20, 20, 24, 24))])

@@ -30,7 +30,8 @@ ORIGIN = {"command": "python tools/study.py <a> & b", "commit": None}
 
 
 def run(seed: int, minutes: float, state: str = "finished", **changes) -> RunSummary:
-    summary = RunSummary(seed, state == "finished", state, 200, minutes, minutes / 2, True, {"std": 0.9 + seed / 10})
+    settled, monitors = state.startswith(("finished", "collapsed")), {"std": 0.9 + seed / 10}
+    summary = RunSummary(seed, state == "finished", settled, state, 200, minutes, minutes / 2, True, monitors)
     return replace(summary, **changes)
 
 
@@ -182,6 +183,18 @@ def test_monitors_and_costs(result):
     assert table.columns[1] == "std"
 
 
+def test_runs_that_are_not_settled_count_in_no_mean(result):
+    """A run that was killed has neither its full cost nor its last monitors; a collapse is a result."""
+    runs = [run(0, 10), run(1, 1, "unfinished after 3 of 200 steps"), run(2, 4, "collapsed at step 80 of 200")]
+    partly = replace(result, runs={**result.runs, "jepa": runs})
+    cells = runs_table(partly).rows["JEPA"]
+    assert cells[1] == "1.000 ± 0.141 (2 of 3 seeds)"  # .9 and 1.1
+    assert cells[-3:-1] == ["7.0 ± 4.2 (2 of 3 seeds)", "3.5 ± 2.1 (2 of 3 seeds)"]
+    assert main_table(partly, "near").rows["JEPA"][-2] == "7.0 ± 4.2 (2 of 3 seeds)"
+    points = {c.get_label(): c.lines[0].get_xdata()[0] for c in study_figures(partly)["cost"].axes[0].containers}
+    assert points["JEPA"] == pytest.approx(7)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -199,7 +212,7 @@ def test_cells(values, words):
 def test_a_cost_that_was_not_counted_is_a_lower_bound():
     assert cost_cell([run(0, 4), run(1, 6)]) == "5.0 ± 1.4"
     assert cost_cell([run(0, 0, is_counted=False)]) == "> 0.0"
-    assert cost_cell([run(0, 0)]) == "-"
+    assert cost_cell([run(0, 0, "not run")]) == "-"
     assert state_cell([]) == "-"
 
 

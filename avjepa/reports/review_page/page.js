@@ -333,7 +333,8 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") at("note").blur();
     return;
   }
-  const inField = ["SELECT", "INPUT"].includes(event.target.tagName) && event.key.startsWith("Arrow");
+  const { tagName } = event.target; // letters choose in a list of options, arrows move a slider
+  const inField = tagName === "SELECT" || (tagName === "INPUT" && event.key.startsWith("Arrow"));
   if (!inField && Object.hasOwn(ACTIONS, event.key)) {
     event.preventDefault();
     ACTIONS[event.key]();
