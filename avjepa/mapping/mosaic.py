@@ -61,9 +61,7 @@ class Mosaic:
         views: the cameras of all drives, of which strips know how sharply they saw a line; None for perfect ones.
     """
 
-    def __init__(
-        self, folders: Sequence[Path], upto: Sequence[int] | None = None, views: Views | None = None
-    ) -> None:
+    def __init__(self, folders: Sequence[Path], upto: Sequence[int] | None = None, views: Views | None = None) -> None:
         self.folders = list(folders)
         self.views = views
         parts = [parts_of(folder) for folder in folders]
