@@ -23,7 +23,6 @@ Finding = Literal["gone", "moved", "colour", "dashing"]
 HALF_WIDTH_M = 2.2  # of the strip
 HERE_M = 0.35  # how far map and sensors may disagree about one line
 ASIDE_M = (0.4, 1.5)  # where a line that was moved may be; the next line of the road is further away
-MOVED_M = 0.45  # nearer, it did not move
 PEAK_M = 0.2  # within which paint is the strongest ridge
 PERIOD_M = 9.0  # of dashes in most countries' towns, and at most
 SOLID_M = 3.0  # within which a solid line shows paint, worn or not: moves of one are seen to be short
@@ -145,8 +144,7 @@ def _moved(strip: Strip) -> tuple[np.ndarray, list[LineRun]]:
     runs = []
     for run in _runs("moved", beside, (place.aside - place.apart)[nearest], strip, place):
         inside = (strip.s_m > run.from_m) & (strip.s_m < run.to_m)
-        far_m = np.percentile(np.abs(left_m[inside]), 75)  # both ends come back to the line
-        if far_m >= MOVED_M and found[inside].sum() * ALONG_M >= TWO_DASHES_M:
+        if found[inside].sum() * ALONG_M >= TWO_DASHES_M:
             runs.append(run)
     return beside, runs
 
@@ -177,7 +175,11 @@ def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
     apart = np.where(centre & ~own_flank, strongest, 0.0).max(1)
     column = np.round((here_left_m - strip.left_m[0]) / ACROSS_M).astype(int)
     row = np.arange(len(column))
-    on_line = _mean_along(paint, 1.0)[row, column]
+    around = np.arange(
+        -round(PEAK_M / ACROSS_M), round(PEAK_M / ACROSS_M) + 1
+    )  # poses differ by so much from place to place
+    columns = np.clip(column[:, None] + around, 0, paint.shape[1] - 1)
+    on_line = _most(_mean_along(paint, 1.0)[row[:, None], columns])
     is_painted = np.nan_to_num(on_line) > 0.5 * bar * here
     weight = is_painted & np.isfinite(on_line)
     tinge = np.clip(YELLOW_AS_BRIGHT * yellow_ridge[row, column], 0, None)
@@ -219,6 +221,12 @@ def _mean_along(value: np.ndarray, length_m: float) -> np.ndarray:
     share = uniform_filter1d(known.astype(float), size, axis=0, mode="nearest")
     total = uniform_filter1d(np.where(known, value, 0.0), size, axis=0, mode="nearest")
     return np.where(share >= 0.5, total / np.maximum(share, 1e-6), np.nan)
+
+
+def _most(value: np.ndarray) -> np.ndarray:
+    """(S,) the largest of what is known of each row; nan where nothing is."""
+    most = np.where(np.isfinite(value), value, -np.inf).max(1)
+    return np.where(np.isfinite(most), most, np.nan)
 
 
 def _peaks(dash: np.ndarray) -> np.ndarray:
