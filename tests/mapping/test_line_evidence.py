@@ -169,3 +169,13 @@ def test_one_faint_dash_aside_is_not_a_line_that_moved(tmp_path):
 def test_faint_dashes_where_the_map_has_a_solid_line(tmp_path):
     (run,) = judged(tmp_path, faint((2, 0), (11, 0), (20, 0), (29, 0), (38, 0)))
     assert (run.finding, run.dashed) == ("dashing", True)
+
+
+def test_solid_paint_that_drifts_a_little_has_no_gaps(tmp_path):
+    """By 0.3 m over 40 m, as poses do: the paint of each row is looked for where it is there."""
+    ground = road()
+    ground.line(LineString([(2, Y_M - 0.15), (46, Y_M + 0.15)]))
+    (run,) = judged(tmp_path, ground, element=divider(dashed=True))
+    assert (run.finding, run.dashed) == ("dashing", False)
+    assert run.length_m > 35
+    assert judged(tmp_path / "right", ground) == []
