@@ -25,11 +25,12 @@ _NODE_STEP_M = 5.0  # the devkit finds a line in a patch by its nodes alone
 _STRAIGHT = 1e-6  # curvature (1/m) below which the devkit takes an arc for a line
 _LINE_RADIUS_M = 999.999  # a Dubins piece needs a radius even when its arcs have no length
 _SHORTEST_M = 1e-4  # the devkit cannot walk along shorter pieces
-# nuScenes knows no single dashed line, and no dashed yellow one.
+# nuScenes knows no single dashed line. It knows no dashed yellow one either: that kind is ours (the devkit takes any name), since a
+# map that calls such a line solid is wrong of its type.
 _SEGMENT_TYPES = {
     ("white", True): "DOUBLE_DASHED_WHITE",
     ("white", False): "SINGLE_SOLID_WHITE",
-    ("yellow", True): "SINGLE_SOLID_YELLOW",
+    ("yellow", True): "SINGLE_DASHED_YELLOW",
     ("yellow", False): "SINGLE_SOLID_YELLOW",
 }
 _LENS_HEIGHTS_M = {"RED": 0.3, "YELLOW": 0.0, "GREEN": -0.3}  # from the middle of a signal head

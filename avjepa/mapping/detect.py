@@ -39,6 +39,7 @@ from avjepa.mapping.edge_evidence import outlines
 from avjepa.mapping.first_confirmed import first_confirmed
 from avjepa.mapping.ground_view import REACH_M
 from avjepa.mapping.mosaic import Mosaic
+from avjepa.mapping.sharpness import Views
 from avjepa.mapping.sightings import Sightings, sightings_of
 from avjepa.mapping.survey import GRID, SurveyedDrive, read_survey
 from avjepa.mapping.vector_map import ElementMap, MapElement
@@ -79,7 +80,7 @@ def detect_changes(
     drives = [read_survey(folder) for folder in surveys]
     for drive in drives:
         prior.check_overlap(drive.xy_m, drive.scene)
-    mosaic = Mosaic(list(surveys))
+    mosaic = Mosaic(list(surveys), views=Views(drives, index))
     driven = shapely.union_all([_path(drive) for drive in drives])
     near = prior.near(driven, REACH_M)
     candidates = list(find_candidates(mosaic, prior, near, watch))
@@ -152,7 +153,7 @@ def believed_from(
         judge = partial(kerb_candidates, prior=prior, outlines=[part for line in lines for part in lines_of(line)])
     else:
         judge = partial(element_candidates, prior=prior, element=prior.elements[candidate.element_id])
-    return first_confirmed(candidate, judge, bar, surveys, drives)
+    return first_confirmed(candidate, judge, bar, surveys, drives, mosaic.views)
 
 
 def change_of(

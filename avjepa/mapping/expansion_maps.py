@@ -35,12 +35,13 @@ VERSION = "1.3"
 PAINTED_LINES = ("road_divider", "lane_divider")
 # What a record calls itself more closely, by layer.
 SUBTYPES = {"stop_line": "stop_line_type", "lane": "lane_type", "traffic_light": "traffic_light_type"}
-# nuScenes's kinds of paint: colour and whether it is dashed. NIL is no paint.
+# nuScenes's kinds of paint, and the mini city's for dashed yellow: colour and whether it is dashed. NIL is no paint.
 PAINT = {
     "DOUBLE_DASHED_WHITE": ("white", True),
     "DOUBLE_SOLID_WHITE": ("white", False),
     "SINGLE_SOLID_WHITE": ("white", False),
     "SINGLE_SOLID_YELLOW": ("yellow", False),
+    "SINGLE_DASHED_YELLOW": ("yellow", True),
     "SINGLE_ZIGZAG_WHITE": ("white", False),
 }
 CENTRE_STEP_M = 1.0

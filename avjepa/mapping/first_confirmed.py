@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from avjepa.mapping.candidates import Candidate
 from avjepa.mapping.ground_view import REACH_M
 from avjepa.mapping.mosaic import Mosaic
+from avjepa.mapping.sharpness import Views
 from avjepa.mapping.sightings import utc
 from avjepa.mapping.survey import PART_KEYFRAMES, SurveyedDrive
 
@@ -25,6 +26,7 @@ def first_confirmed(
     log_odds: float,
     surveys: Sequence[Path],
     drives: Sequence[SurveyedDrive],
+    views: Views | None = None,
 ) -> datetime | None:
     """When the same candidate first reaches ``log_odds``, UTC; None if it never does.
 
@@ -36,6 +38,7 @@ def first_confirmed(
         judge: finds the candidates of its element again.
         log_odds: from which it is believed.
         surveys, drives: folders, and what they hold.
+        views: the cameras of all drives.
     """
     shape = candidate.old if candidate.new is None else candidate.new
     parts = sorted(
@@ -47,7 +50,7 @@ def first_confirmed(
     for timestamp_us, number, part in parts:
         upto[number] = part + 1
         seen = [i for i, count in enumerate(upto) if count]
-        mosaic = Mosaic([surveys[i] for i in seen], [upto[i] for i in seen])
+        mosaic = Mosaic([surveys[i] for i in seen], [upto[i] for i in seen], views)
         for again in judge(mosaic):
             same = (again.layer, again.kind, again.element_id) == (
                 candidate.layer,

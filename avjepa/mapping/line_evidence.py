@@ -1,7 +1,7 @@
 """Does a painted line lie where the prior map has it, and does it look as the map says? Judged on the strip along the line.
 
 1  ridges    paint is brighter, or yellower, than what lies to both sides of it; shadows and kerbs are not
-2  noise     how strong ridges are beside the line, where there is no paint as a rule
+2  bar       how strong ridges are beside the line, where there is no paint as a rule, and how sharply the cameras saw the place
 3  where     for every stretch of one dash and one gap: paint on the line, paint beside it, or none
 4  look      colour of what is painted, and how much of the length is
 5  runs      rows in a row that say the same, long enough to be believed
@@ -15,23 +15,26 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
-from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, Strip
+from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, LINE_M, SIDES_M, Strip
 from avjepa.mapping.vector_map import MapElement
 
 Finding = Literal["gone", "moved", "colour", "dashing"]
 
 HALF_WIDTH_M = 2.2  # of the strip
-LINE_M = 0.15  # half a line or a double line
-SIDES_M = (0.35, 0.65)  # where the ground beside a line is
 HERE_M = 0.35  # how far map and sensors may disagree about one line
-ASIDE_M = (0.45, 1.5)  # where a line that was moved may be; the next line of the road is further away
+ASIDE_M = (0.4, 1.5)  # where a line that was moved may be; the next line of the road is further away
+PEAK_M = 0.2  # within which paint is the strongest ridge
 PERIOD_M = 9.0  # of dashes in most countries' towns, and at most
 SOLID_M = 3.0  # within which a solid line shows paint, worn or not: moves of one are seen to be short
 DASH_M = 2.5
 YELLOW_AS_BRIGHT = 2.0  # yellow paint is little brighter than asphalt, but yellower
-LEAST_RIDGE = 0.10  # of paint, times brighter than the ground; worn paint is less
-LEAST_SIGMA = 4.0
+PAINT_RIDGE = 0.10  # of nearly all paint that is seen sharply, times brighter than the ground; worn paint is less
+WORN_RIDGE = 0.05  # what is less is no paint, however even the ground is
+LEAST_SIGMA = 4.0  # 19 of 20 places of plain road are below
+LEAST_BAR = 0.01  # also of ground without any noise
+GONE = 0.7  # of the bar: below it there is no paint
 SEEN_SHARE = 0.6
+TWO_DASHES_M = 8.0  # one dash alone shows itself along less
 LEAST_RUN_M = {"gone": 12.0, "moved": 10.0, "colour": 6.0, "dashing": 9.0}
 
 
@@ -82,19 +85,23 @@ class LineReading:
 
     Attributes:
         seen: enough of the row's surroundings was seen to judge.
-        here, aside: strength of paint on the line and beside it, in units of the noise.
+        here, aside: strength of paint on the line and beside it, in units of the bar.
+        apart: as here, but not of the paint beside it, whose flank may reach the line.
         here_left_m, aside_left_m: where it lies.
         yellow: of the paint, 0 white to 1 yellow; nan where there is none.
         painted: share of the length around a row that is painted.
+        telling: paint would be seen if it were there: the cameras are sharp enough, and the ground is even enough.
     """
 
     seen: np.ndarray
     here: np.ndarray
     aside: np.ndarray
+    apart: np.ndarray
     here_left_m: np.ndarray
     aside_left_m: np.ndarray
     yellow: np.ndarray
     painted: np.ndarray
+    telling: np.ndarray
 
 
 def judge_line(element: MapElement, strip: Strip) -> list[LineRun]:
@@ -102,10 +109,9 @@ def judge_line(element: MapElement, strip: Strip) -> list[LineRun]:
     if len(strip.s_m) < 3:
         return []
     reading = read_line(strip)
-    place = read_line(strip, SOLID_M) if element.dashed is False else reading
     on_line = reading.seen & (reading.here >= 1)
-    beside = place.seen & (place.aside >= 1) & (place.here < 0.5 * place.aside) & _steady(place.aside_left_m)
-    gone = reading.seen & (reading.here < 0.6) & ~beside
+    beside, moved_runs = _moved(strip)
+    gone = reading.seen & reading.telling & (reading.here < GONE) & ~beside
     findings: list[tuple[Finding, np.ndarray, np.ndarray]] = [("gone", gone, 1 - reading.here)]
     if element.colour:
         was_yellow = element.colour == "yellow"
@@ -114,8 +120,33 @@ def judge_line(element: MapElement, strip: Strip) -> list[LineRun]:
     if element.dashed is not None:
         other = reading.painted > 0.75 if element.dashed else reading.painted < 0.5
         findings.append(("dashing", on_line & other, np.abs(reading.painted - (0.35 if element.dashed else 1.0))))
-    moved = _runs("moved", beside, place.aside - place.here, strip, place)
-    return moved + [run for finding, *rows in findings for run in _runs(finding, *rows, strip, reading)]
+    return moved_runs + [run for finding, *rows in findings for run in _runs(finding, *rows, strip, reading)]
+
+
+def _moved(strip: Strip) -> tuple[np.ndarray, list[LineRun]]:
+    """(S,) the nearest paint lies beside the line; and the stretches of which that is sure.
+
+    A gap between dashes lies where the nearest dash does.
+    """
+    place = read_line(strip, SOLID_M)
+    found = place.seen & (place.aside >= 1) & (place.apart < 0.5 * place.aside)
+    known = np.flatnonzero(found | (place.here >= 1))
+    if not len(known):
+        return found, []
+    rows = np.arange(len(found))
+    after = np.clip(np.searchsorted(known, rows), 1, max(1, len(known) - 1))
+    before, after = known[after - 1], known[np.minimum(after, len(known) - 1)]
+    nearest = np.where(rows - before <= after - rows, before, after)
+    near = np.abs(nearest - rows) * ALONG_M <= PERIOD_M / 2
+    left_m = place.aside_left_m[nearest]
+    beside = place.seen & near & found[nearest] & _steady(left_m)
+    place = replace(place, aside_left_m=left_m)
+    runs = []
+    for run in _runs("moved", beside, (place.aside - place.apart)[nearest], strip, place):
+        inside = (strip.s_m > run.from_m) & (strip.s_m < run.to_m)
+        if found[inside].sum() * ALONG_M >= TWO_DASHES_M:
+            runs.append(run)
+    return beside, runs
 
 
 def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
@@ -130,9 +161,9 @@ def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
     centre = np.abs(strip.left_m) <= HERE_M
     aside = (np.abs(strip.left_m) >= ASIDE_M[0]) & (np.abs(strip.left_m) <= ASIDE_M[1])
     away = np.abs(strip.left_m) > HERE_M
-    bar = max(LEAST_RIDGE, LEAST_SIGMA * _noise(dash[:, away]))
+    bar = np.maximum(WORN_RIDGE * strip.sharp, max(LEAST_SIGMA * _noise(dash[:, away]), LEAST_BAR))  # (S,)
     rows = round(PERIOD_M / ALONG_M)
-    strongest = maximum_filter1d(np.nan_to_num(dash), round(around_m / ALONG_M), axis=0) / bar  # (S, O)
+    strongest = maximum_filter1d(_peaks(dash), round(around_m / ALONG_M), axis=0) / bar[:, None]  # (S, O)
 
     def best(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         which = np.flatnonzero(columns)[strongest[:, columns].argmax(1)]
@@ -140,9 +171,15 @@ def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
 
     here, here_left_m = best(centre)
     beside, beside_left_m = best(aside)
+    own_flank = np.abs(strip.left_m - beside_left_m[:, None]) <= PEAK_M + 1e-6
+    apart = np.where(centre & ~own_flank, strongest, 0.0).max(1)
     column = np.round((here_left_m - strip.left_m[0]) / ACROSS_M).astype(int)
     row = np.arange(len(column))
-    on_line = _mean_along(paint, 1.0)[row, column]
+    around = np.arange(
+        -round(PEAK_M / ACROSS_M), round(PEAK_M / ACROSS_M) + 1
+    )  # poses differ by so much from place to place
+    columns = np.clip(column[:, None] + around, 0, paint.shape[1] - 1)
+    on_line = _most(_mean_along(paint, 1.0)[row[:, None], columns])
     is_painted = np.nan_to_num(on_line) > 0.5 * bar * here
     weight = is_painted & np.isfinite(on_line)
     tinge = np.clip(YELLOW_AS_BRIGHT * yellow_ridge[row, column], 0, None)
@@ -154,7 +191,8 @@ def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
     )
     finite = np.isfinite(on_line).astype(float)
     share = uniform_filter1d(is_painted * finite, rows) / np.maximum(uniform_filter1d(finite, rows), 1e-6)
-    return LineReading(seen, here, beside, here_left_m, beside_left_m, yellowness, share)
+    telling = PAINT_RIDGE * strip.sharp >= bar
+    return LineReading(seen, here, beside, apart, here_left_m, beside_left_m, yellowness, share, telling)
 
 
 def ridge(value: np.ndarray) -> np.ndarray:
@@ -183,6 +221,18 @@ def _mean_along(value: np.ndarray, length_m: float) -> np.ndarray:
     share = uniform_filter1d(known.astype(float), size, axis=0, mode="nearest")
     total = uniform_filter1d(np.where(known, value, 0.0), size, axis=0, mode="nearest")
     return np.where(share >= 0.5, total / np.maximum(share, 1e-6), np.nan)
+
+
+def _most(value: np.ndarray) -> np.ndarray:
+    """(S,) the largest of what is known of each row; nan where nothing is."""
+    most = np.where(np.isfinite(value), value, -np.inf).max(1)
+    return np.where(np.isfinite(most), most, np.nan)
+
+
+def _peaks(dash: np.ndarray) -> np.ndarray:
+    """(S, O) what is no less than its neighbours across, 0 elsewhere: the flank of paint beside the line is not paint on it."""
+    known = np.nan_to_num(dash)
+    return np.where(known >= maximum_filter1d(known, 2 * round(PEAK_M / ACROSS_M) + 1, axis=1), known, 0.0)
 
 
 def _noise(paint: np.ndarray) -> float:

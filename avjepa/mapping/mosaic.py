@@ -16,12 +16,15 @@ import shapely
 from shapely.geometry import LineString
 
 from avjepa.geometry.bands import line_poses, shifted
+from avjepa.mapping.sharpness import Views
 from avjepa.mapping.survey import GRID, LAYERS, parts_of
 from avjepa.mapping.tiles import Layers, Tile, read_tile, tiles_in
 
 OPEN_TILES = 96  # 2.4 MB each
 ALONG_M = 0.25
 ACROSS_M = 0.1
+LINE_M = 0.15  # half a line or a double line
+SIDES_M = (0.35, 0.65)  # where the ground beside a line is
 SEEN_WEIGHT = 0.3  # of a cell of a line, whose neighbours along the line say the same
 
 
@@ -34,12 +37,14 @@ class Strip:
         left_m: (O,) offsets of the columns to the left of the line.
         sums: by layer, (C, S, O) sums over all drives.
         drives: (S,) how many drives saw anything of a row's middle.
+        sharp: (S,) share of a painted line's ridge that the cameras' pixels leave, in [0, 1]; see sharpness.py.
     """
 
     s_m: np.ndarray
     left_m: np.ndarray
     sums: Layers
     drives: np.ndarray
+    sharp: np.ndarray
 
     def paint(self, channel: int) -> np.ndarray:
         """(S, O) mean of a channel of the paint; nan where too little was seen of a cell."""
@@ -53,10 +58,12 @@ class Mosaic:
     Args:
         folders: of the surveys, one a drive.
         upto: how many parts of each count, as if the drives had ended there; None for all.
+        views: the cameras of all drives, of which strips know how sharply they saw a line; None for perfect ones.
     """
 
-    def __init__(self, folders: Sequence[Path], upto: Sequence[int] | None = None) -> None:
+    def __init__(self, folders: Sequence[Path], upto: Sequence[int] | None = None, views: Views | None = None) -> None:
         self.folders = list(folders)
+        self.views = views
         parts = [parts_of(folder) for folder in folders]
         if upto is not None:
             parts = [some[:count] for some, count in zip(parts, upto, strict=True)]
@@ -77,7 +84,8 @@ class Mosaic:
         shape = (len(s_m), len(left_m))
         middle = np.abs(left_m) <= 0.35
         drives = (by_drive.reshape(-1, *shape)[..., middle] > 0).any(-1).sum(0)
-        return Strip(s_m, left_m, {name: x.reshape(-1, *shape) for name, x in sums.items()}, drives)
+        sharp = np.ones(len(s_m)) if self.views is None else self.views.ridge_share(poses, LINE_M, SIDES_M)
+        return Strip(s_m, left_m, {name: x.reshape(-1, *shape) for name, x in sums.items()}, drives, sharp)
 
     def sample(self, xy_m: np.ndarray) -> tuple[Layers, np.ndarray]:
         """Sums of the cells that hold positions (n, 2): by layer (C, n) over all drives, and each drive's paint weight (D, n)."""

@@ -1,5 +1,6 @@
 """Barriers across a lane, and what is none."""
 
+import numpy as np
 import pytest
 from shapely.geometry import LineString, box
 
@@ -66,3 +67,38 @@ def test_lanes_that_are_too_short_are_not_judged():
     assert lane_line(None) is None
     assert lane_line(LineString([(0, 0), (9, 0)])) is None
     assert lane_line(LANE) is LANE
+
+
+def beams(x_m, from_m=4.7, to_m=7.3):
+    """Returns of one scan of a barrier, a LiDAR's beams apart."""
+    return [box(x_m, y_m, x_m + 0.3, y_m + 0.1) for y_m in np.arange(from_m, to_m, 0.4)]
+
+
+def glimpsed(folder, *cones_x_m):
+    """A barrier that is seen well, another that is seen once, and cones between them."""
+    ground = PaintedGround((0, 3, 48, 9))
+    ground.stand(barrier(12), 5)
+    for scan in beams(30):
+        ground.stand(scan, 1)
+    for x_m in cones_x_m:
+        ground.stand(box(x_m, 7.2, x_m + 0.2, 7.4), 2)
+    return judge_closure(Mosaic([ground.write(folder / "a")]).strip(LANE, HALF_WIDTH_M))
+
+
+def test_a_row_of_cones_leads_to_a_barrier_that_was_seen_once(tmp_path):
+    closure = glimpsed(tmp_path / "cones", 18, 24)
+    assert LANE.coords[0][0] + closure.to_m == pytest.approx(30.2, abs=0.4)
+    assert closure.keyframes == 1
+    assert glimpsed(tmp_path / "one", 18) is None
+    assert glimpsed(tmp_path / "none") is None
+
+
+def test_a_barrier_whose_cells_were_met_at_different_times(tmp_path):
+    """Each scan meets other cells of it: no cell of its middle was met thrice, and yet it is one barrier."""
+    ground = PaintedGround((0, 3, 48, 9))
+    for x_m in (12, 30):
+        ground.stand(box(x_m, 4.5, x_m + 0.3, 5.5), 4)
+        ground.stand(box(x_m, 5.5, x_m + 0.3, 6.5), 1)
+        ground.stand(box(x_m, 6.5, x_m + 0.3, 7.5), 4)
+    closure = judge_closure(Mosaic([ground.write(tmp_path / "a")]).strip(LANE, HALF_WIDTH_M))
+    assert closure.to_m - closure.from_m == pytest.approx(18.3, abs=0.6)

@@ -102,3 +102,13 @@ def test_outlines_have_the_road_to_their_left(tmp_path):
         )
     start = max(lines, key=lambda line: line.length).coords[0]
     assert start[0] < -10  # where nothing was seen
+
+
+def test_a_kerb_that_shines_a_little_is_no_painted_line(tmp_path):
+    """The old kerb's stones are left in the road, brighter by less than paint: the new kerb still speaks. Paint silences it."""
+    findings = []
+    for number, contrast in enumerate((0.1, 0.6)):
+        ground = road((0, 12, 8), (12, 32, 9.5), (32, 44, 8))
+        ground.paint(box(0, 7.9, 44, 8.1), (contrast, 0.0))
+        findings.append(len(judged(tmp_path / str(number), ground)))
+    assert findings == [1, 0]

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 from shapely.geometry import LineString, MultiPolygon
 
+from avjepa.city.map_files import write_map_expansion
 from avjepa.errors import DataError
 from avjepa.mapping.map_readers import read_map
 from avjepa.mapping.map_report import (
@@ -53,6 +54,17 @@ def test_paint_of_lane_dividers_is_read(expansion):
             divider.colour,
             divider.dashed,
         )
+
+
+def test_dashed_yellow_paint_is_not_called_solid(tmp_path):
+    """The devkit has no name for it; a map that says "solid" would be wrong of every such line."""
+    town = make_road_map()
+    name, divider = next((name, x) for name, x in town.dividers.items() if x.separates == "lanes")
+    painted = replace(town, dividers=town.dividers | {name: replace(divider, colour="yellow", dashed=True)})
+    path = tmp_path / "minicity-a.json"
+    write_map_expansion(path, painted)
+    found = read_map(path)[0].elements[name]
+    assert (found.colour, found.dashed) == ("yellow", True)
 
 
 def first_polygon(tables, layer):

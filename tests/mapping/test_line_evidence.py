@@ -6,8 +6,10 @@ from shapely.geometry import LineString, box
 
 from avjepa.mapping.line_evidence import HALF_WIDTH_M, LineRun, judge_line, ridge
 from avjepa.mapping.mosaic import Mosaic
+from avjepa.mapping.sharpness import Views
+from avjepa.mapping.survey import read_survey
 from avjepa.mapping.vector_map import MapElement
-from tests.mapping.painted_ground import WHITE, YELLOW, PaintedGround
+from tests.mapping.painted_ground import WHITE, YELLOW, PaintedGround, index_of, straight_frames
 
 Y_M = 6.0
 LINE = LineString([(2, Y_M), (46, Y_M)])
@@ -132,3 +134,48 @@ def test_runs_join():
     assert (joined.from_m, joined.to_m, joined.drives) == (0, 46, 2)
     assert joined.strength == pytest.approx(1.25)  # 30 m of 1 and 10 m of 2
     assert joined.seen_share == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(("away_m", "findings"), [(3.0, ["gone"]), (15.0, [])])
+def test_what_cameras_could_not_have_seen_is_not_gone(tmp_path, away_m, findings):
+    """Images of 160 pixels: a line 15 m beside the car is blurred into the road, painted or not."""
+    frames = straight_frames(-20, 68, Y_M - away_m)
+    folder = road().write(tmp_path / "a", frames)
+    views = Views([read_survey(folder)], index_of(frames))
+    runs = judge_line(divider(), Mosaic([folder], views=views).strip(LINE, HALF_WIDTH_M))
+    assert [run.finding for run in runs] == findings
+
+
+def faint(*dashes, contrast=0.15):
+    """Dashes (from_m, left_m) of 3 m, worn or seen unsharply."""
+    ground = road()
+    for from_m, left_m in dashes:
+        ground.line(LineString([(from_m, Y_M + left_m), (from_m + 3, Y_M + left_m)]), (contrast, 0.0))
+    return ground
+
+
+def test_two_faint_dashes_half_a_metre_aside(tmp_path):
+    """Each dash speaks for the gap around it: those before and behind do not hide that two moved."""
+    (run,) = judged(tmp_path, faint((2, 0), (11, 0), (20, 0.5), (29, 0.5), (38, 0)), element=divider(dashed=True))
+    assert (run.finding, run.left_m) == ("moved", pytest.approx(0.5, abs=0.1))
+    assert LINE.coords[0][0] + run.from_m == pytest.approx(17, abs=2)
+    assert LINE.coords[0][0] + run.to_m == pytest.approx(35, abs=2)
+
+
+def test_one_faint_dash_aside_is_not_a_line_that_moved(tmp_path):
+    assert judged(tmp_path, faint((2, 0), (11, 0), (20, 0.5), (29, 0), (38, 0)), element=divider(dashed=True)) == []
+
+
+def test_faint_dashes_where_the_map_has_a_solid_line(tmp_path):
+    (run,) = judged(tmp_path, faint((2, 0), (11, 0), (20, 0), (29, 0), (38, 0)))
+    assert (run.finding, run.dashed) == ("dashing", True)
+
+
+def test_solid_paint_that_drifts_a_little_has_no_gaps(tmp_path):
+    """By 0.3 m over 40 m, as poses do: the paint of each row is looked for where it is there."""
+    ground = road()
+    ground.line(LineString([(2, Y_M - 0.15), (46, Y_M + 0.15)]))
+    (run,) = judged(tmp_path, ground, element=divider(dashed=True))
+    assert (run.finding, run.dashed) == ("dashing", False)
+    assert run.length_m > 35
+    assert judged(tmp_path / "right", ground) == []
