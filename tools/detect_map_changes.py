@@ -81,6 +81,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{left_out} keyframes and images left out (see {args.out}/surveys/*/{DRIVE_FILE})")
     run_id = run_id_of(args.map, tasks)
     report = detect_changes(surveys, prior, args.map.name, index, run_id, datetime.now(timezone.utc), progress)
+    far = [drive.scene for drive in drives if drive.scene not in report.scenes]
+    if far:
+        print(f"{len(far)} drives left out: nowhere near the map ({', '.join(far)})")
     if args.review is not None:
         report = apply_decisions(args.review, report)
     write_outputs(args.out, report, index)

@@ -14,7 +14,9 @@ TAPER_M = 5.0  # over which a moved line or kerb returns to where it was
 
 def line_poses(line: LineString, s_m: np.ndarray) -> np.ndarray:
     """Poses (k, 3) along a polyline at arc lengths within it."""
-    xy = [shapely.get_coordinates(shapely.line_interpolate_point(line, s_m + step)) for step in (-0.25, 0.0, 0.25)]
+    # Within the line: shapely counts negative arc lengths from its end.
+    at_m = [np.clip(s_m + step, 0.0, line.length) for step in (-0.25, 0.0, 0.25)]
+    xy = [shapely.get_coordinates(shapely.line_interpolate_point(line, s)) for s in at_m]
     dx, dy = (xy[2] - xy[0]).T
     return np.column_stack([xy[1], np.arctan2(dy, dx)])
 

@@ -1,7 +1,7 @@
 """What strips and areas say, as candidates for changes of the prior map: one function a layer of evidence.
 
 ``log_odds`` is how sure a candidate is before it becomes a confidence: zero at the bar, one or two for clear evidence of one drive.
-A second drive that saw the place adds to it, unseen parts take from it.
+Other drives that saw the place add to a claim, not to a doubt; unseen parts of an area take from it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from avjepa.mapping.new_paint import around, new_crosswalks
 from avjepa.mapping.tiles import Tile
 from avjepa.mapping.vector_map import ElementMap, MapElement
 
+NO_PAINT = "NIL"  # the map expansion's kind of such a divider
 DIVIDERS = ("lane_divider", "road_divider")
 PAINTED_AREAS = ("ped_crossing", "stop_line")
 KINDS = {"moved": "geometry", "gone": "deletion", "colour": "markings", "dashing": "type"}
 SEEN_SHARE = 0.5  # of an area, to judge it
-SECOND_DRIVE = 0.7  # log-odds that another drive adds
+SECOND_DRIVE = 0.7  # log-odds that another drive adds, of the first few; those after them see what these saw
+MOST_DRIVES = 4
 PIECE_M = 8.0  # runs of one finding that are nearer are one
 KERB_MARGIN_M = 0.4  # inside the drivable area's outline: kerbs reflect more than the road
 PAINT_MARGIN_M = 0.7  # around known paint, where new paint is not looked for
@@ -57,8 +59,15 @@ class Candidate:
     degraded: bool = False
 
 
+def surer(log_odds: float, drives: int) -> float:
+    """Log-odds of a claim that so many drives looked at together."""
+    return log_odds + SECOND_DRIVE * (min(drives, MOST_DRIVES) - 1) if log_odds > 0 and drives > 1 else log_odds
+
+
 def divider_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidate]:
-    """Stretches of a painted line that moved, are gone, or look another way."""
+    """Stretches of a painted line that moved, are gone, or look another way; none of a divider that has no paint in the map."""
+    if element.subtype == NO_PAINT:
+        return
     for line in lines_of(element.geometry):
         runs = _joined(judge_line(element, mosaic.strip(line, line_evidence.HALF_WIDTH_M)))
         moved = [(run.from_m, run.to_m) for run in runs if run.finding == "moved"]
@@ -77,7 +86,7 @@ def _line_candidate(element: MapElement, line: LineString, run: LineRun) -> Cand
     slope, offset = {"moved": (1.5, -1.0), "gone": (5.0, -2.0), "colour": (5.0, -2.5), "dashing": (7.0, -2.0)}[
         run.finding
     ]
-    log_odds = offset + slope * run.strength * long_enough + SECOND_DRIVE * max(0, run.drives - 1)
+    log_odds = surer(offset + slope * run.strength * long_enough, run.drives)
     style = {True: "dashed", False: "solid", None: ""}[run.dashed if run.finding == "dashing" else element.dashed]
     colour = run.colour if run.finding == "colour" else element.colour
     seen = " ".join(filter(None, (style, colour)))
@@ -109,7 +118,8 @@ def painted_area_candidates(mosaic: Mosaic, element: MapElement, taken: BaseGeom
     if reading.seen_share < SEEN_SHARE or not (reading.says_gone or reading.says_worn):
         return
     noun = {"ped_crossing": "crosswalk", "stop_line": "stop line"}[element.layer]
-    moved = moved_stop_line(mosaic, element.geometry, taken) if element.layer == "stop_line" else None
+    may_move = element.layer == "stop_line" and reading.says_gone  # one that is worn is still there
+    moved = moved_stop_line(mosaic, element.geometry, taken) if may_move else None
     lacking = 1 - reading.cover / GONE if reading.says_gone else 0.0
     log_odds = 3.0 * lacking + (1.0 if reading.reflects < 1.3 else 0.0) - 2 * (1 - reading.seen_share)
     if moved is not None:
@@ -131,10 +141,10 @@ def _area_candidate(
     words: str,
     degraded: bool = False,
 ) -> Candidate:
-    more = SECOND_DRIVE * max(0, reading.drives - 1)
     sigma_m = None if new is None else 0.2
+    sure = surer(log_odds, reading.drives)
     return Candidate(
-        *(element.token, element.layer, kind, element.geometry, new, log_odds + more, reading.seen_share, words),
+        *(element.token, element.layer, kind, element.geometry, new, sure, reading.seen_share, words),
         sigma_m=sigma_m,
         degraded=degraded,
     )
@@ -151,7 +161,6 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap, tiles: Iterable[
     road = shapely.union_all([element.geometry for element in prior.layer("drivable_area")]).buffer(-KERB_MARGIN_M)
     if road.is_empty:
         return
-    shapely.prepare(road)
     for tile in tiles:
         known = [
             element.geometry.buffer(PAINT_MARGIN_M)
@@ -161,7 +170,7 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap, tiles: Iterable[
         for found in new_crosswalks(mosaic, tile, road, shapely.union_all(known)):
             reading = found.reading
             reflects = 1.5 if np.isnan(reading.reflects) else reading.reflects
-            log_odds = 3.0 * (reflects - 1.3) + 1.0 + SECOND_DRIVE * max(0, reading.drives - 1)
+            log_odds = surer(3.0 * (reflects - 1.3) + 1.0, reading.drives)
             yield Candidate(
                 *(None, "ped_crossing", "insertion", None, found.area, log_odds, reading.seen_share, "a new crosswalk"),
                 sigma_m=0.3,
@@ -175,7 +184,7 @@ def kerb_candidates(mosaic: Mosaic, prior: ElementMap, outlines: Iterable[LineSt
         for run in edge_evidence.judge_edge(mosaic.strip(outline, edge_evidence.HALF_WIDTH_M)):
             strip = run.strip(outline)
             left_m = float(np.median(run.left_m))
-            log_odds = -1.5 + 1.5 * abs(left_m) + 0.1 * run.length_m + SECOND_DRIVE * max(0, run.drives - 1)
+            log_odds = surer(-1.5 + 1.5 * abs(left_m) + 0.1 * run.length_m, run.drives)
             words = f"a kerb moved {'out' if run.outwards else 'in'} by {abs(left_m):.1f} m"
             owner = min(areas, key=lambda element: element.geometry.distance(strip))
             sides = (None, strip) if run.outwards else (strip, None)
@@ -192,7 +201,7 @@ def closure_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidat
     closure = closure_evidence.judge_closure(mosaic.strip(line, closure_evidence.HALF_WIDTH_M))
     if closure is not None:
         stretch = substring(line, closure.from_m, closure.to_m).buffer(closure_evidence.HALF_WIDTH_M, cap_style="flat")
-        log_odds = 1.0 + 0.1 * min(closure.keyframes, 15) + SECOND_DRIVE * max(0, closure.drives - 1)
+        log_odds = surer(1.0 + 0.1 * min(closure.keyframes, 15), closure.drives)
         words = "a lane is closed by barriers"
         yield Candidate(
             *(element.token, element.layer, "connectivity", stretch, stretch, log_odds, closure.seen_share, words),

@@ -107,7 +107,7 @@ class MapChange:
         atomic_change: one of ATOMIC_CHANGES.
         status: one of STATUSES.
         confidence: calibrated probability, in [0, 1], that the world differs here as told.
-        n_traversals, n_frames: drives and frames that saw the place.
+        n_traversals, n_frames: drives and keyframes within reach of the place, whether or not something stood in the way.
         first_seen, last_seen: first and last of those frames, UTC; None where no frame saw it.
         observed_fraction: share of the element, in [0, 1], that the frames saw.
         old_geometry: the changed piece as the prior map has it; None where the prior has none.

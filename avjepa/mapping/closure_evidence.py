@@ -33,7 +33,7 @@ class Closure:
 
     Attributes:
         from_m, to_m: arc lengths on its centre line.
-        seen_share: of the stretch, by cameras.
+        seen_share: of the stretch, by any sensor.
         drives: that saw it.
         keyframes: that met the barriers, the lesser number of the two.
     """
@@ -64,7 +64,7 @@ def judge_closure(strip: Strip) -> Closure | None:
             closure = Closure(
                 float(strip.s_m[first[0]]),
                 float(strip.s_m[last[1] - 1]),
-                float((strip.sums["paint"][0][first[0] : last[1]] > 0).mean()),
+                float(strip.seen[first[0] : last[1]].mean()),
                 int(strip.drives[first[0] : last[1]].max()),
                 int(min(first[2], last[2])),
             )

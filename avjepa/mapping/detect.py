@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 
+from avjepa.errors import DataError
 from avjepa.mapping.area_evidence import read_area
 from avjepa.mapping.candidates import (
     DIVIDERS,
@@ -63,7 +64,7 @@ def detect_changes(
     now: datetime,
     watch: Watch,
 ) -> ChangeReport:
-    """All changes that surveys of drives in one city show.
+    """All changes that surveys of drives in one city show. Drives that are nowhere near the map are not in the report's scenes.
 
     Args:
         surveys: folders, one a drive.
@@ -77,10 +78,8 @@ def detect_changes(
         BadFileError: a survey is damaged.
         DataError: no drive comes near the map.
     """
-    drives = [read_survey(folder) for folder in surveys]
-    for drive in drives:
-        prior.check_overlap(drive.xy_m, drive.scene)
-    mosaic = Mosaic(list(surveys), views=Views(drives, index))
+    surveys, drives = near_the_map(surveys, prior)
+    mosaic = Mosaic(surveys, views=Views(drives, index))
     driven = shapely.union_all([_path(drive) for drive in drives])
     near = prior.near(driven, REACH_M)
     candidates = list(find_candidates(mosaic, prior, near, watch))
@@ -88,15 +87,36 @@ def detect_changes(
         change_of(candidate, drives, index, believed_from(candidate, prior, mosaic, surveys, drives))
         for candidate in surest(candidates)
     ]
+    changes = [change for change in changes if change is not None]
     told = {change.element_id for change in changes}
     changes += [
         unseen for element in near if element.token not in told for unseen in _unseen(mosaic, element, drives, index)
     ]
-    changes = [change for change in changes if change is not None]
-    unique = {change.change_id: change for change in changes}
+    unique: dict[str, MapChange] = {}
+    for change in sorted(changes, key=lambda change: (-change.confidence, change.change_id)):
+        unique.setdefault(change.change_id, change)  # of one place and kind the surest
     scenes = tuple(drive.scene for drive in drives)
-    ordered = sorted(unique.values(), key=lambda change: (-change.confidence, change.change_id))
-    return ChangeReport(run_id, prior.frame, prior_name, scenes, now, tuple(ordered))
+    return ChangeReport(run_id, prior.frame, prior_name, scenes, now, tuple(unique.values()))
+
+
+def near_the_map(surveys: Sequence[Path], prior: ElementMap) -> tuple[list[Path], list[SurveyedDrive]]:
+    """The surveys, and what they were made of, whose drives come near the map's elements.
+
+    Raises:
+        BadFileError: a survey is damaged.
+        DataError: none does.
+    """
+    near, far = [], []
+    for folder in surveys:
+        drive = read_survey(folder)
+        try:
+            prior.check_overlap(drive.xy_m, drive.scene)
+            near.append((folder, drive))
+        except DataError as error:
+            far.append(error)
+    if not near:
+        raise far[0] if far else DataError("no survey of a drive is given")
+    return [folder for folder, _ in near], [drive for _, drive in near]
 
 
 def find_candidates(mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement], watch: Watch) -> Iterator[Candidate]:
@@ -125,10 +145,17 @@ def surest(candidates: Sequence[Candidate]) -> list[Candidate]:
     for candidate in sorted(candidates, key=lambda one: -one.log_odds):
         if confidence_of(candidate.log_odds) < LEAST:
             continue
-        twins = (other for other in kept if (other.layer, other.kind) == (candidate.layer, candidate.kind))
+        twins = (other for other in kept if _may_be_one(other, candidate))
         if all(_shape(other).distance(_shape(candidate)) > SAME_PLACE_M for other in twins):
             kept.append(candidate)
     return kept
+
+
+def _may_be_one(a: Candidate, b: Candidate) -> bool:
+    """Two candidates that would tell one change of the world. Lines and kerbs go on from element to element; areas do not."""
+    areas = (*PAINTED_AREAS, "lane")
+    same_element = a.element_id == b.element_id or a.layer not in areas
+    return same_element and (a.layer, a.kind, a.degraded) == (b.layer, b.kind, b.degraded)
 
 
 def confidence_of(log_odds: float) -> float:

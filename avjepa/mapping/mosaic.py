@@ -46,6 +46,11 @@ class Strip:
     drives: np.ndarray
     sharp: np.ndarray
 
+    @property
+    def seen(self) -> np.ndarray:
+        """(S, O) bool: a camera looked at the cell, or LiDAR met its ground or what stands there."""
+        return (self.sums["paint"][0] > 0) | (self.sums["ground"][0] > 0) | (self.sums["stands"][0] > 0)
+
     def paint(self, channel: int) -> np.ndarray:
         """(S, O) mean of a channel of the paint; nan where too little was seen of a cell."""
         weight, total = self.sums["paint"][0], self.sums["paint"][channel]

@@ -7,7 +7,7 @@ import pytest
 from shapely.geometry import LineString, box
 
 from avjepa.errors import DataError
-from avjepa.mapping.candidates import SECOND_DRIVE, Candidate
+from avjepa.mapping.candidates import MOST_DRIVES, SECOND_DRIVE, Candidate, surer
 from avjepa.mapping.changes import change_id_of
 from avjepa.mapping.detect import CONFIRMED, LEAST, confidence_of, detect_changes, surest
 from avjepa.mapping.vector_map import MapElement
@@ -168,6 +168,29 @@ def test_a_drive_of_another_place(tmp_path):
         run([far])
 
 
+def test_a_drive_of_another_place_does_not_stop_the_others(report, survey, tmp_path):
+    far = PaintedGround((5000, 0, 5010, 10)).write(tmp_path / "far", straight_frames(5000, 5010), "scene-0103")
+    both = run([far, survey])
+    assert both.scenes == ("scene-0061",)
+    assert {one.change_id for one in both.changes} == {one.change_id for one in report.changes}
+
+
+def test_a_divider_without_paint_in_the_map_is_not_missed(tmp_path):
+    """A bare road: the painted line is gone, the one that never had paint is not."""
+    bare = PaintedGround((0, 0, 96, 18)).write(tmp_path / "bare", FRAMES)
+    painted = solid("painted", 1, 40)
+    assert told(run([bare], prior_of(painted))) == {("deletion", "lane_divider", "painted")}
+    assert not told(run([bare], prior_of(replace(painted, subtype="NIL"))))
+
+
+def test_barriers_that_only_lidar_met_close_a_lane(tmp_path):
+    ground = street()
+    ground.weight[:] = 0  # no image was read
+    report = run([ground.write(tmp_path / "dark", FRAMES)], prior_of(PRIOR.elements["closed"]))
+    assert told(report) == {("connectivity", "lane", "closed")}
+    assert report.changes[0].observed_fraction > 0
+
+
 def test_a_car_that_stood_still(tmp_path):
     """One keyframe: the place is seen, and no path."""
     frames = straight_frames(20, 22)
@@ -176,8 +199,25 @@ def test_a_car_that_stood_still(tmp_path):
     assert [(one.atomic_change, one.status, one.n_frames) for one in changes] == [("deletion", "confirmed", 1)]
 
 
-def candidate(shape, log_odds=1.0, layer="ped_crossing", kind="insertion"):
-    return Candidate(None, layer, kind, None, shape, log_odds, 1.0, "")
+def candidate(shape, log_odds=1.0, layer="ped_crossing", kind="insertion", element_id=None):
+    return Candidate(element_id, layer, kind, None, shape, log_odds, 1.0, "")
+
+
+def test_neighbours_that_are_both_gone_are_two_changes():
+    """Crosswalks at a corner; a line that goes on in the next element is one."""
+    first = candidate(box(0, 0, 3, 9), 2.0, kind="deletion", element_id="first")
+    second = candidate(box(4, 0, 7, 9), 1.0, kind="deletion", element_id="second")
+    assert surest([second, first]) == [first, second]
+    first, second = (replace(one, layer="lane_divider") for one in (first, second))
+    assert surest([second, first]) == [first]
+
+
+def test_more_drives_make_a_claim_surer_and_no_doubt():
+    assert surer(1.0, 1) == 1.0
+    assert surer(1.0, 2) == pytest.approx(1.0 + SECOND_DRIVE)
+    assert surer(1.0, 50) == surer(1.0, MOST_DRIVES)
+    assert surer(-0.1, 5) == -0.1
+    assert surer(1.0, 0) == 1.0
 
 
 def test_two_candidates_at_one_place_are_one_change():
