@@ -353,20 +353,18 @@ def test_a_kill_is_an_interruption(place, tmp_path, capsys, monkeypatch):
         (("--cfg-options", "tasks.bev.metrics=[accuracy]"), "task bev: no metric accuracy; it has iou_known"),
         (("--cfg-options", "tasks.bev.heads=[mlp]"), "has no mlp; it has linear, conv"),
         (("--cfg-options", "tasks.bev.config=nothing.py"), "nothing.py: no such config"),
-        (
-            ("--cfg-options", "objectives.jepa.title=no grounding"),
-            "objectives: the title 'no grounding' would stand for two in the tables",
-        ),
-        (
-            ("--cfg-options", "objectives.jepa.title=raw input"),
-            "objectives: the title 'raw input' would stand for two",
-        ),
+        (("--cfg-options", "objectives.ungrounded.title=JEPA"), "objectives: the title 'JEPA' would stand for two"),
         (("--cfg-options", "objectives.jepa.iterations=0"), "objectives.jepa: iterations must be at least 1"),
     ],
 )
 def test_mistakes(place, tmp_path, capsys, more, complaint):
     assert complaint in mistake(capsys, arguments(place, tmp_path, *more))
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_objective_with_the_title_of_a_baseline(place):
+    with pytest.raises(ConfigError, match="objectives: the title 'raw input' would stand for two"):
+        read_plan(place / "study.py", {"objectives.jepa.title": "raw input"}, None, None)
 
 
 def test_two_tasks_of_one_title(place):
