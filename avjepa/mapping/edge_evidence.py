@@ -16,7 +16,7 @@ from shapely.geometry import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from avjepa.geometry.bands import band, line_poses
-from avjepa.mapping.line_evidence import PAINT_RIDGE, WORN_RIDGE, read_line
+from avjepa.mapping.line_evidence import read_line
 from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, SEEN_WEIGHT, Mosaic, Strip
 
 HALF_WIDTH_M = 5.0  # of the strip
@@ -99,7 +99,7 @@ def judge_edge(strip: Strip) -> list[EdgeRun]:
     known = uniform_filter1d(np.isfinite(left_m).astype(float), size, mode="nearest")
     mean = uniform_filter1d(np.nan_to_num(left_m), size, mode="nearest") / np.maximum(known, 1e-6)
     moved = (np.abs(left_m) > HERE_M) & (np.abs(left_m - mean) < 0.7)  # nan is not
-    moved &= read_line(strip).here < PAINT_RIDGE / WORN_RIDGE  # kerbs shine a little, too
+    moved &= ~read_line(strip).clear  # kerbs shine a little, too
     runs = _runs(moved, left_m, highest_m, strip)
     return [run for run in runs if run.length_m >= LEAST_RUN_M and run.seen_share >= SEEN_SHARE]
 

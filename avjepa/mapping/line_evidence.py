@@ -91,6 +91,7 @@ class LineReading:
         yellow: of the paint, 0 white to 1 yellow; nan where there is none.
         painted: share of the length around a row that is painted.
         telling: paint would be seen if it were there: the cameras are sharp enough, and the ground is even enough.
+        clear: on the line, or reaching there, is paint that is not worn.
     """
 
     seen: np.ndarray
@@ -102,6 +103,7 @@ class LineReading:
     yellow: np.ndarray
     painted: np.ndarray
     telling: np.ndarray
+    clear: np.ndarray
 
 
 def judge_line(element: MapElement, strip: Strip) -> list[LineRun]:
@@ -161,9 +163,11 @@ def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
     centre = np.abs(strip.left_m) <= HERE_M
     aside = (np.abs(strip.left_m) >= ASIDE_M[0]) & (np.abs(strip.left_m) <= ASIDE_M[1])
     away = np.abs(strip.left_m) > HERE_M
-    bar = np.maximum(WORN_RIDGE * strip.sharp, max(LEAST_SIGMA * _noise(dash[:, away]), LEAST_BAR))  # (S,)
-    rows = round(PERIOD_M / ALONG_M)
-    strongest = maximum_filter1d(_peaks(dash), round(around_m / ALONG_M), axis=0) / bar[:, None]  # (S, O)
+    noise = max(LEAST_SIGMA * _noise(dash[:, away]), LEAST_BAR)
+    bar = np.maximum(WORN_RIDGE * strip.sharp, noise)  # (S,)
+    rows, around = round(PERIOD_M / ALONG_M), round(around_m / ALONG_M)
+    strongest = maximum_filter1d(_peaks(dash), around, axis=0) / bar[:, None]  # (S, O)
+    clear = maximum_filter1d(np.nan_to_num(dash), around, axis=0)[:, centre].max(1) >= max(PAINT_RIDGE, noise)
 
     def best(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         which = np.flatnonzero(columns)[strongest[:, columns].argmax(1)]
@@ -175,10 +179,10 @@ def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
     apart = np.where(centre & ~own_flank, strongest, 0.0).max(1)
     column = np.round((here_left_m - strip.left_m[0]) / ACROSS_M).astype(int)
     row = np.arange(len(column))
-    around = np.arange(
+    drift = np.arange(
         -round(PEAK_M / ACROSS_M), round(PEAK_M / ACROSS_M) + 1
     )  # poses differ by so much from place to place
-    columns = np.clip(column[:, None] + around, 0, paint.shape[1] - 1)
+    columns = np.clip(column[:, None] + drift, 0, paint.shape[1] - 1)
     on_line = _most(_mean_along(paint, 1.0)[row[:, None], columns])
     is_painted = np.nan_to_num(on_line) > 0.5 * bar * here
     weight = is_painted & np.isfinite(on_line)
@@ -192,7 +196,7 @@ def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
     finite = np.isfinite(on_line).astype(float)
     share = uniform_filter1d(is_painted * finite, rows) / np.maximum(uniform_filter1d(finite, rows), 1e-6)
     telling = PAINT_RIDGE * strip.sharp >= bar
-    return LineReading(seen, here, beside, apart, here_left_m, beside_left_m, yellowness, share, telling)
+    return LineReading(seen, here, beside, apart, here_left_m, beside_left_m, yellowness, share, telling, clear)
 
 
 def ridge(value: np.ndarray) -> np.ndarray:
