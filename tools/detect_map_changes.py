@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from avjepa.cli import progress, run_tool
+from avjepa.engine.map_evidence import evidence_of_file
 from avjepa.errors import DataError
 from avjepa.fleet import LogTask, run_logs
 from avjepa.mapping.changes import STATUSES, ChangeReport
 from avjepa.mapping.decisions import apply_decisions
-from avjepa.mapping.detect import detect_changes
+from avjepa.mapping.detect import Learned, detect_changes
 from avjepa.mapping.drive_paths import drive_paths
 from avjepa.mapping.evaluation.frames import predict_drives
 from avjepa.mapping.frames import frame_of_city
@@ -36,11 +37,13 @@ from avjepa.sensors.nuscenes_index import NuScenesIndex, load_index, split_scene
 EXAMPLE = """example:
   python tools/detect_map_changes.py --data data/city --map data/city/maps/prior/minicity-a.json --out work_dirs/changes
   python tools/detect_map_changes.py --data data/nuscenes --map prior.geojson --scenes scene-0916 --out work_dirs/changes
+  python tools/detect_map_changes.py --data data/city --map ... --out work_dirs/changes --evidence evidence.pth   # and an encoder
   python tools/detect_map_changes.py --data data/city --map ... --out work_dirs/changes --review decisions.json   # read back
 
 OUT holds review.html (open it: accept, reject, note, export decisions), changes.geojson (WGS84), changes_local.json (metres of the
 map), changes.csv, changes.osm (for JOSM), frames.json (TbV's form) and surveys/, one folder a drive, which are kept: a run that was
-stopped goes on, and more drives may be added. Drives of other cities than the map's are left out.
+stopped goes on, and more drives may be added. Drives of other cities than the map's are left out. Confidences are hand-set, unless
+a calibrated evidence file weighs them.
 """
 
 
@@ -58,6 +61,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--engine", choices=("serial", "ray"), default="serial", help="(default: serial)")
     parser.add_argument("--workers", type=int, metavar="N", help="drives at once with Ray (default: 2)")
     parser.add_argument("--review", type=Path, metavar="FILE", help="decisions that the review page exported")
+    parser.add_argument("--evidence", type=Path, metavar="FILE", help="learned evidence: tools/train_map_evidence.py")
     parser.add_argument("--rrd", type=Path, metavar="FILE", help="also a recording for the rerun viewer")
     return parser.parse_args(argv)
 
@@ -68,9 +72,11 @@ def main(argv: list[str] | None = None) -> None:
     prior, _ = read_map(args.map, None if args.city is None else frame_of_city(args.city))
     index = load_index(args.data, args.version)
     scenes = drives_of(index, prior.frame.name, args.scenes, args.data)
+    learned = None if args.evidence is None else learned_of(args, scenes)
     surveys = survey_all(args, index, scenes)
-    run_id = hashlib.sha256(args.map.read_bytes() + repr(scenes).encode()).hexdigest()[:12]
-    report = detect_changes(surveys, prior, args.map.name, index, run_id, datetime.now(timezone.utc), progress)
+    evidence = b"" if args.evidence is None else args.evidence.read_bytes()
+    run_id = hashlib.sha256(args.map.read_bytes() + evidence + repr(scenes).encode()).hexdigest()[:12]
+    report = detect_changes(surveys, prior, args.map.name, index, run_id, datetime.now(timezone.utc), progress, learned)
     if args.review is not None:
         report = apply_decisions(args.review, report)
     write_outputs(args.out, report, index)
@@ -94,6 +100,20 @@ def drives_of(index: NuScenesIndex, city: str, wanted: list[str], root: Path) ->
         cities = ", ".join(sorted(set(index.scene_city.tolist())))
         raise DataError(f"{root}: none of the drives is in {city} (they are in {cities}); take the map of their city")
     return scenes
+
+
+def learned_of(args: argparse.Namespace, scenes: list[str]) -> Learned:
+    """The evidence file, and the drives as its encoder sees them; embeddings are kept in OUT.
+
+    Raises:
+        CheckpointError, ConfigError, DataError: as :func:`avjepa.engine.map_evidence.evidence_of_file`.
+    """
+    evidence, embedded = evidence_of_file(
+        args.evidence, args.data, args.version, scenes, args.out / "embeddings", progress
+    )
+    if evidence.calibration is None:
+        print(f"{args.evidence}: not calibrated, so the hand-set log-odds stand; see tools/calibrate_map_evidence.py")
+    return Learned(evidence, embedded.frames, len(embedded.dataset))
 
 
 def survey_all(args: argparse.Namespace, index: NuScenesIndex, scenes: list[str]) -> list[Path]:

@@ -5,7 +5,8 @@
                    of it (line_evidence.py, area_evidence.py, edge_evidence.py, closure_evidence.py), and crosswalks that the prior
                    lacks (new_paint.py)
     3  candidates  one for each difference, with its log-odds (candidates.py)
-    4  changes     the surest of candidates that say the same of one place; confidence; who saw it (sightings.py), and when it
+    4  weighing    with an evidence file: what a frozen encoder says of each, and log-odds that were calibrated (weighing.py)
+    5  changes     the surest of candidates that say the same of one place; confidence; who saw it (sightings.py), and when it
                    could first be believed (first_confirmed.py); status
 
 An element that was not seen is unobservable, never gone. Ways through a junction leave no paint: they are not judged.
@@ -14,6 +15,7 @@ An element that was not seen is unobservable, never gone. Ways through a junctio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -38,10 +40,13 @@ from avjepa.mapping.changes import ChangeReport, MapChange, change_id_of
 from avjepa.mapping.edge_evidence import outlines
 from avjepa.mapping.first_confirmed import first_confirmed
 from avjepa.mapping.ground_view import REACH_M
+from avjepa.mapping.learned_evidence import EmbeddedFrame, with_readings
+from avjepa.mapping.map_evidence import MapEvidence
 from avjepa.mapping.mosaic import Mosaic
-from avjepa.mapping.sightings import Sightings, sightings_of
+from avjepa.mapping.sightings import Sightings, sightings_of, utc
 from avjepa.mapping.survey import GRID, SurveyedDrive, read_survey
 from avjepa.mapping.vector_map import ElementMap, MapElement
+from avjepa.mapping.weighing import Weighed, by_hand, first_sure, weigh
 from avjepa.sensors.nuscenes_index import NuScenesIndex
 
 CONFIRMED = 0.6  # confidence from which a change is believed
@@ -53,6 +58,15 @@ SAME_PLACE_M = 2.0  # candidates of one layer and kind that are nearer are one c
 Watch = Callable[[Iterable, str, int], Iterable]
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What a frozen encoder makes of the drives: the evidence file, a function that gives the keyframes, and their number."""
+
+    evidence: MapEvidence
+    frames: Callable[[], Iterable[EmbeddedFrame]]
+    count: int
+
+
 def detect_changes(
     surveys: Sequence[Path],
     prior: ElementMap,
@@ -61,6 +75,7 @@ def detect_changes(
     run_id: str,
     now: datetime,
     watch: Watch,
+    learned: Learned | None = None,
 ) -> ChangeReport:
     """All changes that surveys of drives in one city show.
 
@@ -71,21 +86,18 @@ def detect_changes(
         index: of the drives' data root.
         run_id, now: of the report.
         watch: wraps an iterable, words and its length, to show progress.
+        learned: what a frozen encoder makes of the drives; None to judge by hand-made rules alone.
 
     Raises:
         BadFileError: a survey is damaged.
         DataError: no drive comes near the map.
     """
     drives = [read_survey(folder) for folder in surveys]
-    for drive in drives:
-        prior.check_overlap(drive.xy_m, drive.scene)
-    mosaic = Mosaic(list(surveys))
-    driven = shapely.union_all([_path(drive) for drive in drives])
-    near = prior.near(driven, REACH_M)
-    candidates = list(find_candidates(mosaic, prior, near, watch))
+    mosaic, near = look(surveys, drives, prior)
+    weighed = {one.candidate: one for one in judge(mosaic, prior, near, watch, learned)}
     changes = [
-        change_of(candidate, drives, index, believed_from(candidate, prior, mosaic, surveys, drives))
-        for candidate in surest(candidates)
+        change_of(weighed[candidate], drives, index, believed_from(weighed[candidate], prior, mosaic, surveys, drives))
+        for candidate in surest(list(weighed))
     ]
     told = {change.element_id for change in changes}
     changes += [
@@ -95,7 +107,33 @@ def detect_changes(
     unique = {change.change_id: change for change in changes}
     scenes = tuple(drive.scene for drive in drives)
     ordered = sorted(unique.values(), key=lambda change: (-change.confidence, change.change_id))
-    return ChangeReport(run_id, prior.frame, prior_name, scenes, now, tuple(ordered))
+    calibrated = learned is not None and learned.evidence.calibration is not None
+    return ChangeReport(run_id, prior.frame, prior_name, scenes, now, tuple(ordered), calibrated)
+
+
+def look(
+    surveys: Sequence[Path], drives: Sequence[SurveyedDrive], prior: ElementMap
+) -> tuple[Mosaic, list[MapElement]]:
+    """All surveys as one picture, and the elements of the prior near the drives.
+
+    Raises:
+        DataError: no drive comes near the map.
+    """
+    for drive in drives:
+        prior.check_overlap(drive.xy_m, drive.scene)
+    driven = shapely.union_all([_path(drive) for drive in drives])
+    return Mosaic(list(surveys)), prior.near(driven, REACH_M)
+
+
+def judge(
+    mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement], watch: Watch, learned: Learned | None
+) -> list[Weighed]:
+    """Candidates of the whole map, weighed."""
+    candidates = list(find_candidates(mosaic, prior, near, watch))
+    if learned is None:
+        return by_hand(candidates)
+    frames = watch(learned.frames(), "asking the encoder", learned.count)
+    return weigh(candidates, near, learned.evidence, prior, frames)
 
 
 def find_candidates(mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement], watch: Watch) -> Iterator[Candidate]:
@@ -136,39 +174,48 @@ def confidence_of(log_odds: float) -> float:
 
 
 def believed_from(
-    candidate: Candidate, prior: ElementMap, mosaic: Mosaic, surveys: Sequence[Path], drives: Sequence[SurveyedDrive]
+    one: Weighed, prior: ElementMap, mosaic: Mosaic, surveys: Sequence[Path], drives: Sequence[SurveyedDrive]
 ) -> datetime | None:
     """When the evidence so far was first enough to confirm a candidate, UTC; None if it is not."""
-    bar = float(np.log(CONFIRMED / (1 - CONFIRMED)))
+    bar, candidate = float(np.log(CONFIRMED / (1 - CONFIRMED))), one.candidate
     if candidate.log_odds < bar or candidate.degraded:
         return None
+    if one.hand is None:
+        time_us = first_sure(one, bar)
+        return None if time_us is None else utc(time_us)
     shape = _shape(candidate)
     if candidate.element_id is None:
         tile = GRID.tile_of(GRID.cells_of(np.array([shape.centroid.coords[0]])))[0]
-        judge = partial(new_crosswalk_candidates, prior=prior, tiles=[(int(tile[0]), int(tile[1]))])
+        judge_again = partial(new_crosswalk_candidates, prior=prior, tiles=[(int(tile[0]), int(tile[1]))])
     elif candidate.layer == "drivable_area":
         around = shape.buffer(AROUND_KERB_M)
         lines = [line.intersection(around) for line in outlines(_drivable(prior), mosaic) if line.intersects(shape)]
-        judge = partial(kerb_candidates, prior=prior, outlines=[part for line in lines for part in lines_of(line)])
+        judge_again = partial(
+            kerb_candidates, prior=prior, outlines=[part for line in lines for part in lines_of(line)]
+        )
     else:
-        judge = partial(element_candidates, prior=prior, element=prior.elements[candidate.element_id])
-    return first_confirmed(candidate, judge, bar, surveys, drives)
+        judge_again = partial(element_candidates, prior=prior, element=prior.elements[candidate.element_id])
+    return first_confirmed(
+        candidate, judge_again, bar, surveys, drives, lambda again, upto_us: one.log_odds_at(again.log_odds, upto_us)
+    )
 
 
 def change_of(
-    candidate: Candidate, drives: Sequence[SurveyedDrive], index: NuScenesIndex, believed: datetime | None = None
+    one: Weighed, drives: Sequence[SurveyedDrive], index: NuScenesIndex, believed: datetime | None = None
 ) -> MapChange | None:
     """A candidate as a change; None where no keyframe was near enough to see it.
 
     Args:
-        candidate: what evidence says.
+        one: what evidence says.
         drives: that were surveyed.
         index: of their data root.
         believed: when it was first sure enough.
     """
+    candidate = one.candidate
     seen = sightings_of(_shape(candidate), drives, index)
     if not seen.frames:
         return None
+    seen = replace(seen, evidence=tuple(with_readings(seen.evidence, one.readings)))
     confidence = confidence_of(candidate.log_odds)
     status = "degraded" if candidate.degraded else "confirmed" if confidence >= CONFIRMED else "candidate"
     return _change(candidate, seen, status, confidence, believed)
