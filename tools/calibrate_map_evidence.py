@@ -118,7 +118,9 @@ def judge_case(args: argparse.Namespace, map_path: Path, truth_path: Path, folde
         bare = replace(evidence, calibration=None)
         frames = progress(embedded.frames(), "asking the encoder", len(embedded.dataset))
         weighed = weigh(candidates, near, bare, prior, frames)
-        gone = weigh([], near, bare, prior, embedded.frames())
+        told = {one.element_id for one in candidates}
+        gone = [one for one in weighed if one.hand is None]
+        gone += weigh([], [element for element in near if element.token in told], bare, prior, embedded.frames())
         yield Case(weighed, [is_right(one, edits) for one in weighed], gone, edited)
 
 

@@ -12,6 +12,7 @@ from avjepa.cli import progress, run_tool
 from avjepa.engine.config import load_config
 from avjepa.engine.map_evidence import embed_drives, encoder_of, keyframes_of
 from avjepa.errors import ConfigError, DataError
+from avjepa.geometry.grid import BEVGrid
 from avjepa.mapping.frames import frame_of_city
 from avjepa.mapping.map_evidence import Origin, save_map_evidence, train_map_evidence
 from avjepa.mapping.map_rasters import counted, shares
@@ -64,23 +65,27 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{args.out}: trained on {len(dataset)} keyframes of {len(origin.drives)} drives; not calibrated yet")
 
 
-def covers(dataset: NuScenesClips, grid) -> torch.Tensor:
+def covers(dataset: NuScenesClips, grid: BEVGrid) -> torch.Tensor:
     """Shares (n, K, Y, X) of the true map at every keyframe.
 
     Raises:
-        DataError: a city has no map.
+        DataError: a city has no map, or it lies elsewhere.
     """
+    keyframes = dataset.present_keyframes()
     maps = {}
-    found = []
-    for keyframe in progress(dataset.present_keyframes(), "drawing the map", len(dataset)):
-        if keyframe.city not in maps:
-            path = dataset.root / "maps" / "expansion" / f"{keyframe.city}.json"
-            if not path.is_file():
-                raise DataError(f"{path}: no map of {keyframe.city}; add nuScenes's map expansion 1.3")
-            maps[keyframe.city], _ = read_map(path, frame_of_city(keyframe.city))
-        pose = np.asarray(keyframe.global_T_ego)
-        found.append(shares(counted(maps[keyframe.city], pose, grid)))
-    return torch.stack(found)
+    for city in dict.fromkeys(keyframe.city for keyframe in keyframes):
+        path = dataset.root / "maps" / "expansion" / f"{city}.json"
+        if not path.is_file():
+            raise DataError(f"{path}: no map of {city}; add nuScenes's map expansion 1.3")
+        maps[city], _ = read_map(path, frame_of_city(city))
+        xy_m = np.array([keyframe.global_T_ego[:2, 3] for keyframe in keyframes if keyframe.city == city])
+        maps[city].check_overlap(xy_m, city)
+    return torch.stack(
+        [
+            shares(counted(maps[keyframe.city], keyframe.global_T_ego, grid))
+            for keyframe in progress(keyframes, "drawing the map", len(keyframes))
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -84,7 +84,6 @@ def read_differences(
     found: list[list[Reading]] = [[] for _ in differences]
     shapes = [shapely.union_all([x for x in (one.removed, one.added) if x is not None]) for one in differences]
     tree = shapely.STRtree(shapes)
-    grid = evidence.grid
     for frame in frames:
         outline = _outline(frame.global_T_ego, evidence)
         near = sorted(tree.query(outline, predicate="intersects"))
@@ -92,7 +91,7 @@ def read_differences(
             continue
         view = _View(evidence, prior, frame)
         for number in near:
-            reading = view.reading(with_difference(view.counts, differences[number], frame.global_T_ego, grid))
+            reading = view.reading(differences[number])
             if reading is not None:
                 found[number].append(reading)
     return found
@@ -110,16 +109,18 @@ class _View:
         self.observed = is_observed(states)[0]
         self.belief = evidence.belief_log_odds(frame.features)
 
-    def reading(self, counts: np.ndarray) -> Reading | None:
-        """Of the changed map; None where too little of the difference was observed."""
-        changed = shares(counts)
-        delta = (changed - self.cover) * self.observed  # (K, Y, X)
+    def reading(self, difference: MapDifference) -> Reading | None:
+        """Of the map with a difference; None where too little of that was observed."""
+        frame = self.frame
+        number, layer = with_difference(self.counts, difference, frame.global_T_ego, self.evidence.grid)
+        changed = self.cover.clone()
+        changed[number] = shares(layer[None])[0]
+        delta = (changed[number] - self.cover[number]) * self.observed  # (Y, X)
         cells = float(delta.abs().sum())
         if cells < LEAST_CELLS:
             return None
         ratio = self.evidence.conditioned.log_ratio(self.z, self.context, self.observed, self.cover, changed)
-        belief = float((delta * self.belief).sum())
-        frame = self.frame
+        belief = float((delta * self.belief[number]).sum())
         return Reading(frame.token, frame.scene, frame.timestamp_us, ratio / cells, belief / cells, cells)
 
 

@@ -63,16 +63,16 @@ def counted(prior: ElementMap, global_T_ego: np.ndarray, grid: BEVGrid) -> np.nd
 
 def with_difference(
     counts: np.ndarray, difference: MapDifference, global_T_ego: np.ndarray, grid: BEVGrid
-) -> np.ndarray:
-    """Counts (K, Yf, Xf) of the map with the difference."""
-    changed = counts.copy()
-    layer = changed[MAP_CLASSES.index(CLASS_OF[difference.layer])]
+) -> tuple[int, np.ndarray]:
+    """The class (of K) that a difference is in, and its counts (Yf, Xf) with the difference, of counts (K, Yf, Xf)."""
+    number = MAP_CLASSES.index(CLASS_OF[difference.layer])
+    layer = counts[number].copy()
     if difference.removed is not None:
         gone = drawn(difference.layer, difference.removed, global_T_ego, grid) & (layer > 0)
         layer[gone] = 0 if difference.clears else layer[gone] - 1
     if difference.added is not None:
         layer += drawn(difference.layer, difference.added, global_T_ego, grid)
-    return changed
+    return number, layer
 
 
 def shares(counts: np.ndarray) -> torch.Tensor:
