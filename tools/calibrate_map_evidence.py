@@ -29,7 +29,7 @@ from avjepa.mapping.frames import frame_of_city
 from avjepa.mapping.map_evidence import Calibration, load_map_evidence, save_map_evidence
 from avjepa.mapping.map_readers import read_map
 from avjepa.mapping.survey import DRIVE_FILE, read_survey
-from avjepa.mapping.weighing import Weighed, calibrated, weigh
+from avjepa.mapping.weighing import Weighed, calibrated, gone_candidates, weigh
 
 EXAMPLE = """example:
   python tools/calibrate_map_evidence.py evidence.pth --data data/city7 --fit \\
@@ -110,6 +110,8 @@ def judge_case(args: argparse.Namespace, map_path: Path, truth_path: Path, folde
         raise DataError(f"{truth_path}: known changes of {frame.name}, but the map is of {prior.frame.name}")
     mosaic, near = look(surveys, drives, prior)
     candidates = [one for one in find_candidates(mosaic, prior, near, progress) if not one.degraded]
+    told = {one.element_id for one in candidates}
+    also = gone_candidates(element for element in near if element.token in told)  # beside what rules say of them
     edited = edited_elements(truth_path)
     scenes = [drive.scene for drive in drives]
     cache = args.cache or args.files[0].parent / "embeddings"
@@ -117,10 +119,9 @@ def judge_case(args: argparse.Namespace, map_path: Path, truth_path: Path, folde
         evidence, embedded = evidence_of_file(path, args.data, args.version, scenes, cache, progress)
         bare = replace(evidence, calibration=None)
         frames = progress(embedded.frames(), "asking the encoder", len(embedded.dataset))
-        weighed = weigh(candidates, near, bare, prior, frames)
-        told = {one.element_id for one in candidates}
-        gone = [one for one in weighed if one.hand is None]
-        gone += weigh([], [element for element in near if element.token in told], bare, prior, embedded.frames())
+        answers = weigh([*candidates, *also], near, bare, prior, frames)
+        weighed = answers[: len(candidates)] + answers[len(candidates) + len(also) :]
+        gone = answers[len(candidates) :]
         yield Case(weighed, [is_right(one, edits) for one in weighed], gone, edited)
 
 

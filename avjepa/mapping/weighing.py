@@ -76,7 +76,7 @@ def weigh(
         frames: keyframes of the drives.
     """
     told = {candidate.element_id for candidate in candidates}
-    quiet = [_gone(element) for element in near if element.layer in ASKED and element.token not in told]
+    quiet = gone_candidates(element for element in near if element.token not in told)
     asked = [*candidates, *quiet]
     differences = [difference_of(candidate) for candidate in asked]
     drawn = [difference for difference in differences if difference is not None]
@@ -111,9 +111,16 @@ def weighed_features(hand: float | None, odds: LearnedOdds) -> np.ndarray:
     return np.array([hand or 0.0, float(hand is None), odds.residual, odds.belief])
 
 
-def _gone(element: MapElement) -> Candidate:
-    words = f"it looks as if a {ASKED[element.layer]} were not there"
-    return Candidate(element.token, element.layer, "deletion", element.geometry, None, -float("inf"), 0.0, words)
+def gone_candidates(elements: Iterable[MapElement]) -> list[Candidate]:
+    """That an element is gone, before anything is known, of the elements that the encoder is asked about."""
+    return [
+        Candidate(
+            *(element.token, element.layer, "deletion", element.geometry, None, -float("inf"), 0.0),
+            f"it looks as if a {ASKED[element.layer]} were not there",
+        )
+        for element in elements
+        if element.layer in ASKED
+    ]
 
 
 def _seen_share(shape: BaseGeometry, readings: Sequence[Reading], cell_m: float) -> float:

@@ -41,7 +41,7 @@ def root(tmp_path_factory):
     write_map_expansion(path, make_road_map())
     tables = json.loads(path.read_text())
     for node in tables["node"]:
-        node["x"], node["y"] = node["x"] + 300, node["y"] + 900
+        node["x"], node["y"] = node["x"] + 250, node["y"] + 842  # its road under the car
     path.write_text(json.dumps(tables))
     return root
 

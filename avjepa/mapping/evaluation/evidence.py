@@ -51,7 +51,7 @@ def judged_elements(
         edited: of :func:`avjepa.mapping.evaluation.truth.edited_elements`.
     """
     judged = []
-    for one in gone:
+    for one in (one for one in gone if one.readings):
         token = one.candidate.element_id
         of_it = [other for other in weighed if other.candidate.element_id == token]
         hands = [other.hand for other in of_it if other.hand is not None]
