@@ -122,7 +122,7 @@ def judge_case(args: argparse.Namespace, map_path: Path, truth_path: Path, folde
         answers = weigh([*candidates, *also], near, bare, prior, frames)
         weighed = answers[: len(candidates)] + answers[len(candidates) + len(also) :]
         gone = answers[len(candidates) :]
-        yield Case(weighed, [is_right(one, edits) for one in weighed], gone, edited)
+        yield Case(weighed, [is_right(one, edits, edited) for one in weighed], gone, edited)
 
 
 def fit(path: Path, cases: Sequence[Case], fitted_on: str) -> None:

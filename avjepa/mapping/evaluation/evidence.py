@@ -77,9 +77,17 @@ def auroc_of(elements: Iterable[JudgedElement], name: str) -> float:
     return auroc(score, truth, torch.ones_like(truth)) if len(counted) else float("nan")
 
 
-def is_right(one: Weighed, edits: Iterable[MapEdit]) -> bool:
-    """An edit of the kind lies within 3 m."""
+def is_right(one: Weighed, edits: Iterable[MapEdit], edited: Mapping[str, str]) -> bool:
+    """An edit of the kind lies within 3 m; where rules found nothing, the very element was edited so, not its neighbour.
+
+    Args:
+        one: a candidate.
+        edits: known changes.
+        edited: of :func:`avjepa.mapping.evaluation.truth.edited_elements`.
+    """
     candidate = one.candidate
+    if one.hand is None:
+        return edited.get(candidate.element_id) == candidate.kind
     shape = candidate.old if candidate.new is None else candidate.new
     return any(edit.kind == candidate.kind and edit.geometry.distance(shape) <= MATCH_M for edit in edits)
 
