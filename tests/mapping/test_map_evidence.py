@@ -23,7 +23,7 @@ from avjepa.mapping.learned_evidence import (
     read_differences,
     with_readings,
 )
-from avjepa.mapping.logistic import Logistic, fit_logistic
+from avjepa.mapping.logistic import Logistic
 from avjepa.mapping.map_conditioned import MapConditioned, around, context_of, gaussian_log_likelihood
 from avjepa.mapping.map_evidence import (
     Calibration,
@@ -253,16 +253,6 @@ def test_frames_of_a_drive_are_one_and_drives_add_up():
 
 
 # ------------------------------------------------------------------------------------------------------ calibration
-
-
-def test_a_planted_logistic_is_recovered():
-    rng = np.random.default_rng(0)
-    features = rng.normal([1.0, 0.0, -2.0], [2.0, 1.0, 0.5], (20_000, 3))
-    planted_weights, bias = np.array([0.8, 0.0, -1.5]), -0.5
-    right = rng.random(len(features)) < 1 / (1 + np.exp(-(features @ planted_weights + bias)))
-    fitted = fit_logistic(features, right)
-    assert fitted.weights[:-1] / fitted.scale == pytest.approx(planted_weights, abs=0.06)
-    assert fitted.log_odds(np.zeros((1, 3)))[0] == pytest.approx(bias, abs=0.15)
 
 
 def weights(hand, quiet_, residual, belief, bias):
