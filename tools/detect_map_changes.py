@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from avjepa.cli import progress, run_tool
+from avjepa.engine.map_evidence import evidence_of_file
 from avjepa.errors import DataError
 from avjepa.fleet import LogTask, run_logs
 from avjepa.mapping.changes import STATUSES, ChangeReport
 from avjepa.mapping.decisions import apply_decisions
-from avjepa.mapping.detect import detect_changes
+from avjepa.mapping.detect import Learned, detect_changes
 from avjepa.mapping.drive_paths import drive_paths
 from avjepa.mapping.evaluation.frames import predict_drives
 from avjepa.mapping.frames import frame_of_city
@@ -40,11 +41,13 @@ from avjepa.sensors.nuscenes_index import NuScenesIndex, load_index, split_scene
 EXAMPLE = """example:
   python tools/detect_map_changes.py --data data/city --map data/city/maps/prior/minicity-a.json --out work_dirs/changes
   python tools/detect_map_changes.py --data data/nuscenes --map prior.geojson --scenes scene-0916 --out work_dirs/changes
+  python tools/detect_map_changes.py --data data/city --map ... --out work_dirs/changes --evidence evidence.pth   # and an encoder
   python tools/detect_map_changes.py --data data/city --map ... --out work_dirs/changes --review decisions.json   # read back
 
 OUT holds review.html (open it: accept, reject, note, export decisions), changes.geojson (WGS84), changes_local.json (metres of the
 map), changes.csv, changes.osm (for JOSM), frames.json (TbV's form) and surveys/, one folder a drive, which are kept: a run that was
-stopped goes on, and more drives may be added. Drives of other cities than the map's are left out.
+stopped goes on, and more drives may be added. Drives of other cities than the map's are left out. Confidences are hand-set, unless
+a calibrated evidence file weighs them.
 """
 
 
@@ -62,6 +65,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--engine", choices=("serial", "ray"), default="serial", help="(default: serial)")
     parser.add_argument("--workers", type=int, metavar="N", help="drives at once with Ray (default: 2)")
     parser.add_argument("--review", type=Path, metavar="FILE", help="decisions that the review page exported")
+    parser.add_argument("--evidence", type=Path, metavar="FILE", help="learned evidence: tools/train_map_evidence.py")
     parser.add_argument("--rrd", type=Path, metavar="FILE", help="also a recording for the rerun viewer")
     return parser.parse_args(argv)
 
@@ -73,14 +77,15 @@ def main(argv: list[str] | None = None) -> None:
     prior, _ = read_map(args.map, None if args.city is None else frame_of_city(args.city))
     index = load_index(args.data, args.version)
     scenes = drives_of(index, prior.frame.name, args.scenes, args.data)
+    learned = None if args.evidence is None else learned_of(args, scenes)
     tasks = survey_all(args, index, scenes)
     surveys = [args.out / "surveys" / task.folder for task in tasks]
     drives = list(map(read_survey, surveys))
     left_out = sum(len(drive.left_out) for drive in drives)
     if left_out:
         print(f"{left_out} keyframes and images left out (see {args.out}/surveys/*/{DRIVE_FILE})")
-    run_id = run_id_of(args.map, tasks)
-    report = detect_changes(surveys, prior, args.map.name, index, run_id, datetime.now(timezone.utc), progress)
+    run_id = run_id_of([args.map] if args.evidence is None else [args.map, args.evidence], tasks)
+    report = detect_changes(surveys, prior, args.map.name, index, run_id, datetime.now(timezone.utc), progress, learned)
     far = [drive.scene for drive in drives if drive.scene not in report.scenes]
     if far:
         print(f"{len(far)} drives left out: nowhere near the map ({', '.join(far)})")
@@ -113,6 +118,20 @@ def drives_of(index: NuScenesIndex, city: str, wanted: list[str], root: Path) ->
     return scenes
 
 
+def learned_of(args: argparse.Namespace, scenes: list[str]) -> Learned:
+    """The evidence file, and the drives as its encoder sees them; embeddings are kept in OUT.
+
+    Raises:
+        CheckpointError, ConfigError, DataError: as :func:`avjepa.engine.map_evidence.evidence_of_file`.
+    """
+    evidence, embedded = evidence_of_file(
+        args.evidence, args.data, args.version, scenes, args.out / "embeddings", progress
+    )
+    if evidence.calibration is None:
+        print(f"{args.evidence}: not calibrated, so the hand-set log-odds stand; see tools/calibrate_map_evidence.py")
+    return Learned(evidence, embedded.frames, len(embedded.dataset))
+
+
 def survey_all(args: argparse.Namespace, index: NuScenesIndex, scenes: list[str]) -> list[LogTask]:
     """One survey a drive, in ``surveys/``; those that are done are kept. Returns what was surveyed.
 
@@ -132,9 +151,9 @@ def survey_all(args: argparse.Namespace, index: NuScenesIndex, scenes: list[str]
     return [task for task in tasks if task.name not in lost]
 
 
-def run_id_of(map_file: Path, tasks: list[LogTask]) -> str:
-    """Names what a report is made of: the map, and surveys of this code and these files."""
-    digest = hashlib.sha256(map_file.read_bytes())
+def run_id_of(files: list[Path], tasks: list[LogTask]) -> str:
+    """Names what a report is made of: the map, learned evidence, and surveys of this code and these files."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files))
     digest.update(repr([(task.name, task.fingerprint) for task in tasks]).encode())
     return digest.hexdigest()[:12]
 

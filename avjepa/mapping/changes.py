@@ -50,6 +50,8 @@ class Evidence:
         camera: which camera shows it best; "" where none does.
         distance_m: from the ego position to the change.
         camera_log_odds, lidar_log_odds: for the change, from that sensor alone; None where the sensor did not see the place.
+        jepa_residual_log_odds, map_belief_log_odds: for the change, from a frozen encoder (learned_evidence.py); None where it was
+            not asked or the frame does not show it.
 
     Raises:
         ValueError: a name is missing or unknown, a figure is not finite, or the time is not UTC.
@@ -62,6 +64,8 @@ class Evidence:
     distance_m: float = 0.0
     camera_log_odds: float | None = None
     lidar_log_odds: float | None = None
+    jepa_residual_log_odds: float | None = None
+    map_belief_log_odds: float | None = None
 
     def __post_init__(self) -> None:
         _check(
@@ -69,7 +73,8 @@ class Evidence:
         )
         _check(self.camera in ("", *CAMERAS), f"evidence of {self.frame}: unknown camera {self.camera!r}")
         _check_utc(self.seen, f"evidence of {self.frame}")
-        figures = (self.distance_m, self.camera_log_odds or 0.0, self.lidar_log_odds or 0.0)
+        log_odds = (self.camera_log_odds, self.lidar_log_odds, self.jepa_residual_log_odds, self.map_belief_log_odds)
+        figures = (self.distance_m, *(value for value in log_odds if value is not None))
         _check(
             all(map(math.isfinite, figures)) and self.distance_m >= 0,
             f"evidence of {self.frame}: bad figures {figures}",
@@ -106,7 +111,7 @@ class MapChange:
         layer: one of the map's layers.
         atomic_change: one of ATOMIC_CHANGES.
         status: one of STATUSES.
-        confidence: calibrated probability, in [0, 1], that the world differs here as told.
+        confidence: probability, in [0, 1], that the world differs here as told.
         n_traversals, n_frames: drives and keyframes within reach of the place, whether or not something stood in the way.
         first_seen, last_seen: first and last of those frames, UTC; None where no frame saw it.
         observed_fraction: share of the element, in [0, 1], that the frames saw.
@@ -235,6 +240,7 @@ class ChangeReport:
         scenes: drives that were looked at.
         created: when, UTC.
         changes: of different ids.
+        calibrated: the confidences were fitted to known changes; otherwise their log-odds are set by hand.
 
     Raises:
         ValueError: no run id, a time that is not UTC, or two changes have one id.
@@ -246,6 +252,7 @@ class ChangeReport:
     scenes: tuple[str, ...]
     created: datetime
     changes: tuple[MapChange, ...]
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         _check(bool(self.run_id), "a report wants a run id")

@@ -5,7 +5,8 @@
                    of it (line_evidence.py, area_evidence.py, edge_evidence.py, closure_evidence.py), and crosswalks that the prior
                    lacks (new_paint.py)
     3  candidates  one for each difference, with its log-odds (candidates.py)
-    4  changes     the surest of candidates that say the same of one place; confidence; who saw it (sightings.py), and when it
+    4  weighing    with an evidence file: what a frozen encoder says of each, and log-odds that were calibrated (weighing.py)
+    5  changes     the surest of candidates that say the same of one place; confidence; who saw it (sightings.py), and when it
                    could first be believed (first_confirmed.py); status
 
 An element that was not seen is unobservable, never gone. Ways through a junction leave no paint: they are not judged.
@@ -14,6 +15,7 @@ An element that was not seen is unobservable, never gone. Ways through a junctio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -39,11 +41,14 @@ from avjepa.mapping.changes import ChangeReport, MapChange, change_id_of
 from avjepa.mapping.edge_evidence import outlines
 from avjepa.mapping.first_confirmed import first_confirmed
 from avjepa.mapping.ground_view import REACH_M
+from avjepa.mapping.learned_evidence import EmbeddedFrame, with_readings
+from avjepa.mapping.map_evidence import MapEvidence
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.sharpness import Views
-from avjepa.mapping.sightings import Sightings, sightings_of
+from avjepa.mapping.sightings import Sightings, sightings_of, utc
 from avjepa.mapping.survey import GRID, SurveyedDrive, read_survey
 from avjepa.mapping.vector_map import ElementMap, MapElement
+from avjepa.mapping.weighing import Weighed, by_hand, first_sure, weigh
 from avjepa.sensors.nuscenes_index import NuScenesIndex
 
 CONFIRMED = 0.6  # confidence from which a change is believed
@@ -55,6 +60,15 @@ SAME_PLACE_M = 2.0  # candidates of one layer and kind that are nearer are one c
 Watch = Callable[[Iterable, str, int], Iterable]
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What a frozen encoder makes of the drives: the evidence file, a function that gives the keyframes, and their number."""
+
+    evidence: MapEvidence
+    frames: Callable[[], Iterable[EmbeddedFrame]]
+    count: int
+
+
 def detect_changes(
     surveys: Sequence[Path],
     prior: ElementMap,
@@ -63,6 +77,7 @@ def detect_changes(
     run_id: str,
     now: datetime,
     watch: Watch,
+    learned: Learned | None = None,
 ) -> ChangeReport:
     """All changes that surveys of drives in one city show. Drives that are nowhere near the map are not in the report's scenes.
 
@@ -73,19 +88,18 @@ def detect_changes(
         index: of the drives' data root.
         run_id, now: of the report.
         watch: wraps an iterable, words and its length, to show progress.
+        learned: what a frozen encoder makes of the drives; None to judge by hand-made rules alone.
 
     Raises:
         BadFileError: a survey is damaged.
         DataError: no drive comes near the map.
     """
     surveys, drives = near_the_map(surveys, prior)
-    mosaic = Mosaic(surveys, views=Views(drives, index))
-    driven = shapely.union_all([_path(drive) for drive in drives])
-    near = prior.near(driven, REACH_M)
-    candidates = list(find_candidates(mosaic, prior, near, watch))
+    mosaic, near = look(surveys, drives, index, prior)
+    weighed = {one.candidate: one for one in judge(mosaic, prior, near, watch, learned)}
     changes = [
-        change_of(candidate, drives, index, believed_from(candidate, prior, mosaic, surveys, drives))
-        for candidate in surest(candidates)
+        change_of(weighed[candidate], drives, index, believed_from(weighed[candidate], prior, mosaic, surveys, drives))
+        for candidate in surest(list(weighed))
     ]
     changes = [change for change in changes if change is not None]
     told = {change.element_id for change in changes}
@@ -96,7 +110,8 @@ def detect_changes(
     for change in sorted(changes, key=lambda change: (-change.confidence, change.change_id)):
         unique.setdefault(change.change_id, change)  # of one place and kind the surest
     scenes = tuple(drive.scene for drive in drives)
-    return ChangeReport(run_id, prior.frame, prior_name, scenes, now, tuple(unique.values()))
+    calibrated = learned is not None and learned.evidence.calibration is not None
+    return ChangeReport(run_id, prior.frame, prior_name, scenes, now, tuple(unique.values()), calibrated)
 
 
 def near_the_map(surveys: Sequence[Path], prior: ElementMap) -> tuple[list[Path], list[SurveyedDrive]]:
@@ -117,6 +132,25 @@ def near_the_map(surveys: Sequence[Path], prior: ElementMap) -> tuple[list[Path]
     if not near:
         raise far[0] if far else DataError("no survey of a drive is given")
     return [folder for folder, _ in near], [drive for _, drive in near]
+
+
+def look(
+    surveys: Sequence[Path], drives: Sequence[SurveyedDrive], index: NuScenesIndex, prior: ElementMap
+) -> tuple[Mosaic, list[MapElement]]:
+    """All surveys as one picture, and the elements of the prior near the drives."""
+    driven = shapely.union_all([_path(drive) for drive in drives])
+    return Mosaic(surveys, views=Views(drives, index)), prior.near(driven, REACH_M)
+
+
+def judge(
+    mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement], watch: Watch, learned: Learned | None
+) -> list[Weighed]:
+    """Candidates of the whole map, weighed."""
+    candidates = list(find_candidates(mosaic, prior, near, watch))
+    if learned is None:
+        return by_hand(candidates)
+    frames = watch(learned.frames(), "asking the encoder", learned.count)
+    return weigh(candidates, near, learned.evidence, prior, frames)
 
 
 def find_candidates(mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement], watch: Watch) -> Iterator[Candidate]:
@@ -164,39 +198,54 @@ def confidence_of(log_odds: float) -> float:
 
 
 def believed_from(
-    candidate: Candidate, prior: ElementMap, mosaic: Mosaic, surveys: Sequence[Path], drives: Sequence[SurveyedDrive]
+    one: Weighed, prior: ElementMap, mosaic: Mosaic, surveys: Sequence[Path], drives: Sequence[SurveyedDrive]
 ) -> datetime | None:
     """When the evidence so far was first enough to confirm a candidate, UTC; None if it is not."""
-    bar = float(np.log(CONFIRMED / (1 - CONFIRMED)))
+    bar, candidate = float(np.log(CONFIRMED / (1 - CONFIRMED))), one.candidate
     if candidate.log_odds < bar or candidate.degraded:
         return None
+    if one.hand is None:
+        time_us = first_sure(one, bar)
+        return None if time_us is None else utc(time_us)
     shape = _shape(candidate)
     if candidate.element_id is None:
         tile = GRID.tile_of(GRID.cells_of(np.array([shape.centroid.coords[0]])))[0]
-        judge = partial(new_crosswalk_candidates, prior=prior, tiles=[(int(tile[0]), int(tile[1]))])
+        judge_again = partial(new_crosswalk_candidates, prior=prior, tiles=[(int(tile[0]), int(tile[1]))])
     elif candidate.layer == "drivable_area":
         around = shape.buffer(AROUND_KERB_M)
         lines = [line.intersection(around) for line in outlines(_drivable(prior), mosaic) if line.intersects(shape)]
-        judge = partial(kerb_candidates, prior=prior, outlines=[part for line in lines for part in lines_of(line)])
+        judge_again = partial(
+            kerb_candidates, prior=prior, outlines=[part for line in lines for part in lines_of(line)]
+        )
     else:
-        judge = partial(element_candidates, prior=prior, element=prior.elements[candidate.element_id])
-    return first_confirmed(candidate, judge, bar, surveys, drives, mosaic.views)
+        judge_again = partial(element_candidates, prior=prior, element=prior.elements[candidate.element_id])
+    return first_confirmed(
+        candidate,
+        judge_again,
+        bar,
+        surveys,
+        drives,
+        mosaic.views,
+        lambda again, upto_us: one.log_odds_at(again.log_odds, upto_us),
+    )
 
 
 def change_of(
-    candidate: Candidate, drives: Sequence[SurveyedDrive], index: NuScenesIndex, believed: datetime | None = None
+    one: Weighed, drives: Sequence[SurveyedDrive], index: NuScenesIndex, believed: datetime | None = None
 ) -> MapChange | None:
     """A candidate as a change; None where no keyframe was near enough to see it.
 
     Args:
-        candidate: what evidence says.
+        one: what evidence says.
         drives: that were surveyed.
         index: of their data root.
         believed: when it was first sure enough.
     """
+    candidate = one.candidate
     seen = sightings_of(_shape(candidate), drives, index)
     if not seen.frames:
         return None
+    seen = replace(seen, evidence=tuple(with_readings(seen.evidence, one.readings)))
     confidence = confidence_of(candidate.log_odds)
     status = "degraded" if candidate.degraded else "confirmed" if confidence >= CONFIRMED else "candidate"
     return _change(candidate, seen, status, confidence, believed)

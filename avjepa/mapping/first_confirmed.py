@@ -18,6 +18,7 @@ from avjepa.mapping.sightings import utc
 from avjepa.mapping.survey import PART_KEYFRAMES, SurveyedDrive
 
 Judge = Callable[[Mosaic], Iterator[Candidate]]
+LogOddsAt = Callable[[Candidate, int], float]
 
 
 def first_confirmed(
@@ -27,6 +28,7 @@ def first_confirmed(
     surveys: Sequence[Path],
     drives: Sequence[SurveyedDrive],
     views: Views | None = None,
+    log_odds_at: LogOddsAt = lambda again, _: again.log_odds,
 ) -> datetime | None:
     """When the same candidate first reaches ``log_odds``, UTC; None if it never does.
 
@@ -39,6 +41,7 @@ def first_confirmed(
         log_odds: from which it is believed.
         surveys, drives: folders, and what they hold.
         views: the cameras of all drives.
+        log_odds_at: of a candidate that was judged again, of all evidence up to a time, us; its own by default.
     """
     shape = candidate.old if candidate.new is None else candidate.new
     parts = sorted(
@@ -58,7 +61,7 @@ def first_confirmed(
                 candidate.element_id,
             )
             where = again.old if again.new is None else again.new
-            if same and again.log_odds >= log_odds and where.distance(shape) < 2.0:
+            if same and log_odds_at(again, timestamp_us) >= log_odds and where.distance(shape) < 2.0:
                 return utc(timestamp_us)
     return None
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import avjepa
+from avjepa.bev.cell_states import cell_states
 from avjepa.files import file_stats, replacing
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.rigid import invert
@@ -71,6 +72,23 @@ class PresentView:
     def raw(self, clips: ClipBatch, grid: BEVGrid) -> torch.Tensor:
         """(B, T * 6, Y, X)."""
         return raw_features(clips, grid)
+
+
+@dataclass(frozen=True)
+class ObservedView(PresentView):
+    """The present, and what is known of its cells: the channels of :class:`PresentView`, and the cell states of the present
+    keyframe (2 C + 1 channels).
+    """
+
+    def embed(self, jepa: BEVWorldModel, clips: ClipBatch) -> torch.Tensor:
+        """(B, 2 C + 1, Y, X)."""
+        z = super().embed(jepa, clips)
+        return torch.cat([z, cell_states(clips.context_in_now(1), jepa.encoder.grid)[:, None].to(z)], 1)
+
+    def raw(self, clips: ClipBatch, grid: BEVGrid) -> torch.Tensor:
+        """(B, T * 6 + 1, Y, X)."""
+        raw = super().raw(clips, grid)
+        return torch.cat([raw, cell_states(clips.context_in_now(1), grid)[:, None].to(raw)], 1)
 
 
 @dataclass(frozen=True)

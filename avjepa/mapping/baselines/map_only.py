@@ -21,13 +21,12 @@ from avjepa.mapping.baselines.sights import seen_part, sight_of
 from avjepa.mapping.changes import MapChange, change_id_of
 from avjepa.mapping.drive_paths import DrivePath, seen_region, share_within
 from avjepa.mapping.evaluation.matching import MATCH_M
+from avjepa.mapping.logistic import Logistic, fit_logistic
 from avjepa.mapping.vector_map import LAYERS, ElementMap, MapElement
 
 TOUCH_M = 0.1  # elements that continue each other
 NEAR_M = (5.0, 15.0)
 OVERLAP_M = 0.5  # between an edit and the element it is an edit of
-SHRINK = 1.0  # L2 weight on standardised features: with few edits, towards the base rate
-STEPS = 50
 CONFIRMED, CANDIDATE = 0.5, 0.05  # from which probability on
 SHIFT_M = (15.0, 30.0)  # from an element to an invented one beside it
 TILE_M = 20.0  # an element is judged piece by piece: a road may run through the whole town, a change does not
@@ -46,23 +45,20 @@ class MapOnlyModel:
     """Fitted on one town's map and its known errors.
 
     Attributes:
-        weights: (F + 1,) of the logistic regression; the last one is the bias.
-        centre, scale: (F,) of the features.
+        regression: whether a piece changed.
         kind_shares: (LAYERS, ATOMIC_CHANGES) share of the kinds among a layer's changed pieces; rows add up to 1.
         rates: (LAYERS,) share of a layer's pieces that changed.
         inserted_per_m2: (LAYERS,) insertions for each square metre of map.
     """
 
-    weights: np.ndarray
-    centre: np.ndarray
-    scale: np.ndarray
+    regression: Logistic
     kind_shares: np.ndarray
     rates: np.ndarray
     inserted_per_m2: np.ndarray
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """(n,) that a piece changed, of features (n, F)."""
-        return _sigmoid(_with_bias((features - self.centre) / self.scale) @ self.weights)
+        return self.regression.probabilities(features)
 
 
 def fit_map_only(prior: ElementMap, edits: Sequence[MapEdit], region: BaseGeometry) -> MapOnlyModel:
@@ -77,8 +73,6 @@ def fit_map_only(prior: ElementMap, edits: Sequence[MapEdit], region: BaseGeomet
     inside = [edit for edit in edits if edit.geometry.intersects(region)]
     kind_of = {number: edit.kind for edit in inside if (number := edited_piece(pieces, edit)) is not None}
     is_changed = np.array([number in kind_of for number in range(len(pieces))])
-    features = map_features(prior, pieces)
-    centre, scale = features.mean(0), np.maximum(features.std(0), 1e-6)
     layers = np.array([LAYERS.index(piece.element.layer) for piece in pieces])
     kinds = np.ones((len(LAYERS), len(ATOMIC_CHANGES))) / len(
         ATOMIC_CHANGES
@@ -87,9 +81,7 @@ def fit_map_only(prior: ElementMap, edits: Sequence[MapEdit], region: BaseGeomet
         kinds[layers[number], ATOMIC_CHANGES.index(kind)] += 1
     inserted = Counter(edit.layer for edit in inside if edit.kind == "insertion")
     return MapOnlyModel(
-        weights=_logistic(_with_bias((features - centre) / scale), is_changed),
-        centre=centre,
-        scale=scale,
+        regression=fit_logistic(map_features(prior, pieces), is_changed),
         kind_shares=kinds / kinds.sum(1, keepdims=True),
         rates=np.array([is_changed[layers == i].mean() if (layers == i).any() else 0.0 for i in range(len(LAYERS))]),
         inserted_per_m2=np.array([inserted[layer] for layer in LAYERS]) / region.area,
@@ -228,29 +220,6 @@ def _tiles(bounds: tuple[float, float, float, float]) -> list[BaseGeometry]:
 
 def _unique(changes: Sequence[MapChange | None]) -> list[MapChange]:
     return list({change.change_id: change for change in changes if change is not None}.values())
-
-
-def _logistic(features: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Weights of the logistic regression with an L2 penalty on all but the bias (the last column), by Newton's method."""
-    shrink = SHRINK * np.diag(
-        [1.0] * (features.shape[1] - 1) + [1e-3]
-    )  # the bias barely: with no edit it must stay finite
-    weights = np.zeros(features.shape[1])
-    for _ in range(STEPS):
-        p = _sigmoid(features @ weights)
-        gradient = features.T @ (p - answers) + shrink @ weights
-        curvature = (features * (p * (1 - p))[:, None]).T @ features + shrink
-        step = np.linalg.solve(curvature, gradient)
-        weights = weights - step / max(1.0, float(np.linalg.norm(step)))  # short steps: far from the answer p saturates
-    return weights
-
-
-def _with_bias(features: np.ndarray) -> np.ndarray:
-    return np.column_stack([features, np.ones(len(features))])
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(x / 2))
 
 
 def _direction(rng: np.random.Generator) -> np.ndarray:

@@ -36,6 +36,18 @@ def read_edits(path: Path) -> tuple[MapFrame, list[MapEdit]]:
         raise DataError(f"{path}: damaged ({error}); make it again") from error
 
 
+def edited_elements(path: Path) -> dict[str, str]:
+    """The elements of the prior that edits of a truth file changed, each with the kind of its edit.
+
+    Raises:
+        DataError: as :func:`read_edits`.
+    """
+    _, edits = read_edits(path)
+    features = load_collection(path)["features"]
+    names = {one["id"]: one["properties"]["prior_tokens"] for one in features if one["properties"]["feature"] == "edit"}
+    return {token: edit.kind for edit in edits for token in names[edit.token]}
+
+
 @dataclass(frozen=True)
 class Reach:
     """Which edits count.

@@ -45,6 +45,8 @@ def change_fields(change: MapChange) -> dict[str, Any]:
                 "distance_m": seen.distance_m,
                 "camera_log_odds": seen.camera_log_odds,
                 "lidar_log_odds": seen.lidar_log_odds,
+                "jepa_residual_log_odds": seen.jepa_residual_log_odds,
+                "map_belief_log_odds": seen.map_belief_log_odds,
             }
             for seen in change.evidence
         ],
@@ -109,6 +111,7 @@ def report_fields(report: ChangeReport) -> dict[str, Any]:
         "prior_map": report.prior_map,
         "scenes": list(report.scenes),
         "created": utc_text(report.created),
+        "calibrated": report.calibrated,
         "frame": report.frame.contract(),
     }
 
@@ -125,7 +128,10 @@ def report_of_fields(fields: dict[str, Any], changes: list[MapChange]) -> Change
     if created is None:
         raise ValueError("a report wants a time")
     frame = frame_of_contract(fields["frame"])
-    return ChangeReport(fields["run_id"], frame, fields["prior_map"], tuple(fields["scenes"]), created, tuple(changes))
+    return ChangeReport(
+        *(fields["run_id"], frame, fields["prior_map"], tuple(fields["scenes"]), created, tuple(changes)),
+        calibrated=bool(fields.get("calibrated", False)),  # older reports do not say
+    )
 
 
 def utc_text(time: datetime | None) -> str | None:

@@ -7,7 +7,6 @@ from avjepa.conventions import ATOMIC_CHANGES
 from avjepa.errors import DataError
 from avjepa.mapping.baselines.map_only import (
     Piece,
-    _logistic,
     drawn_changes,
     edited_piece,
     fit_map_only,
@@ -60,16 +59,6 @@ def test_features_of_a_piece_by_hand():
     assert features[: len(LAYERS)].tolist() == [layer == "lane_divider" for layer in LAYERS]
     # Within 5 m: road, both lanes, the middle line; the other line is 8 m off, the kerb 10 m, so within 15 m all six.
     assert features[len(LAYERS) :] == pytest.approx(np.log1p([40.0, 0, 4, 6]))
-
-
-def test_logistic_regression_against_its_closed_form():
-    # One binary feature, three of four right where it is 1, one of four where it is 0: log odds are ln 3 and -ln 3.
-    features = np.array([[1.0, 1.0]] * 4 + [[0.0, 1.0]] * 4)
-    answers = np.array([True, True, True, False, True, False, False, False])
-    weights = _logistic(np.repeat(features, 5000, axis=0), np.repeat(answers, 5000))
-    assert weights == pytest.approx([2 * np.log(3), -np.log(3)], rel=1e-3)  # 40 000 answers outweigh the penalty
-    gradient = features.T @ (1 / (1 + np.exp(-features @ _logistic(features, answers))) - answers)
-    assert gradient == pytest.approx(-np.diag([1.0, 1e-3]) @ _logistic(features, answers), abs=1e-9)
 
 
 def test_base_rates_are_those_of_the_town():
