@@ -222,7 +222,7 @@ def detection_cost(root: Path, version: str | None, folders: Sequence[Path], pri
 
 
 def _as_a_worker(work: Callable[[str, Path], None], name: str, folder: Path) -> None:
-    failure = attempt(work, name, folder, threads=1)
+    failure = attempt(work, name, folder)
     if failure is not None:
         raise DataError(failure.error)
 

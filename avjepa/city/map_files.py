@@ -25,8 +25,7 @@ _NODE_STEP_M = 5.0  # the devkit finds a line in a patch by its nodes alone
 _STRAIGHT = 1e-6  # curvature (1/m) below which the devkit takes an arc for a line
 _LINE_RADIUS_M = 999.999  # a Dubins piece needs a radius even when its arcs have no length
 _SHORTEST_M = 1e-4  # the devkit cannot walk along shorter pieces
-# nuScenes knows no single dashed line. It knows no dashed yellow one either: that kind is ours (the devkit takes any name), since a
-# map that calls such a line solid is wrong of its type.
+# nuScenes knows no single dashed line, and no dashed yellow one: that kind is ours, and the devkit takes any name.
 _SEGMENT_TYPES = {
     ("white", True): "DOUBLE_DASHED_WHITE",
     ("white", False): "SINGLE_SOLID_WHITE",

@@ -209,10 +209,13 @@ def test_an_interruption_while_one_is_counted(tmp_path, monkeypatch, moment):
         signal.raise_signal(signal.SIGINT)
         return found
 
+    # Shells start what runs in the background with interruptions ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with monkeypatch.context() as patch:
         patch.setattr(owner, moment, interrupted)
         with pytest.raises(KeyboardInterrupt):
             process.has_ended()
+    signal.signal(signal.SIGINT, before)
     study_training.stop_all([process])
     kept = json.loads((run.folder / RECORD).read_text())
     assert (kept["state"], kept["reason"]) == ("failed", "exit code 1: error: disk full")

@@ -151,8 +151,11 @@ def ray():
 
 def test_ray_with_a_dead_worker_reports_what_a_serial_run_does(made, ray, tmp_path, monkeypatch, capsys):
     """Its workers have another working directory than a tool that was given a relative --data."""
-    options, serial = made
+    options, _ = made
     root, prior = (Path(options[n]) for n in (1, 3))
+    serial = tmp_path / "serial"
+    tool.main([*options[:4], "--out", str(serial)])
+    capsys.readouterr()
     monkeypatch.chdir(root.parent)
     monkeypatch.setattr(tool, "survey_log", killed_once)
     given = ["--data", root.name, "--map", str(prior), "--out", str(tmp_path / "changes"), "--engine", "ray"]
@@ -204,12 +207,12 @@ def test_what_was_left_out_is_told(root, tmp_path, capsys):
 def test_the_run_id_names_map_and_surveys(tmp_path):
     (tmp_path / "map").write_text("a")
     tasks = [LogTask("one", "f"), LogTask("two", "g")]
-    before = tool.run_id_of(tmp_path / "map", tasks)
-    assert before == tool.run_id_of(tmp_path / "map", list(tasks))
-    ids = {before, tool.run_id_of(tmp_path / "map", tasks[:1])}
-    ids.add(tool.run_id_of(tmp_path / "map", [tasks[0], LogTask("two", "h")]))  # the drive was surveyed anew
+    before = tool.run_id_of([tmp_path / "map"], tasks)
+    assert before == tool.run_id_of([tmp_path / "map"], list(tasks))
+    ids = {before, tool.run_id_of([tmp_path / "map"], tasks[:1])}
+    ids.add(tool.run_id_of([tmp_path / "map"], [tasks[0], LogTask("two", "h")]))  # the drive was surveyed anew
     (tmp_path / "map").write_text("b")
-    ids.add(tool.run_id_of(tmp_path / "map", tasks))
+    ids.add(tool.run_id_of([tmp_path / "map"], tasks))
     assert len(ids) == 4
 
 
