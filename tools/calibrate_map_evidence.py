@@ -152,13 +152,10 @@ def record_of(cases: Sequence[Case], calibration: Calibration | None) -> dict[st
         layer: [one for one in elements if one.layer == layer] for layer in dict.fromkeys(one.layer for one in elements)
     }
     told = [row for row in rows if row["hand"] is not None]
-    of = {
-        "hand-set, candidates": reliability([row["hand"] for row in told], [row["right"] for row in told]),
-        "all evidence, candidates": reliability([row["log_odds"] for row in told], [row["right"] for row in told]),
-        "all evidence, and elements without one": reliability(
-            [row["log_odds"] for row in rows], [row["right"] for row in rows]
-        ),
-    }
+    of = {"hand-set, candidates": reliability([row["hand"] for row in told], [row["right"] for row in told])}
+    if calibration is not None:  # else rules alone decide, and they are silent of elements without a candidate
+        for name, its in (("candidates", told), ("and elements without one", rows)):
+            of[f"all evidence, {name}"] = reliability([row["log_odds"] for row in its], [row["right"] for row in its])
     return {
         "fitted_on": calibration and calibration.fitted_on,
         "auroc": {

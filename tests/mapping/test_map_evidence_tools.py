@@ -95,6 +95,9 @@ def test_evidence_is_calibrated_and_weighed(root, made, capsys):
 
     case = [str(made / "prior.geojson"), str(made / "truth.geojson"), str(made / "changes")]
     options = ["--data", str(root), "--case", *case, "--out", str(made / "figures.json")]
+    calibrate_map_evidence.main([str(made / "evidence.pth"), *options])
+    unfitted = json.loads((made / "figures.json").read_text())[str(made / "evidence.pth")]
+    assert set(unfitted["calibration"]) == {"hand-set, candidates"}  # nothing weighs the rest yet
     calibrate_map_evidence.main([str(made / "evidence.pth"), *options, "--fit"])
     figures = json.loads((made / "figures.json").read_text())[str(made / "evidence.pth")]
     assert figures["auroc"]["all"] | {"changed": 1, "unchanged": 2} == figures["auroc"]["all"]
