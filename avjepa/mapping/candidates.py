@@ -17,7 +17,7 @@ from shapely.ops import substring
 
 from avjepa.geometry.bands import line_poses, shifted
 from avjepa.mapping import closure_evidence, edge_evidence, line_evidence
-from avjepa.mapping.area_evidence import GONE, AreaReading, moved_stop_line, read_area
+from avjepa.mapping.area_evidence import PLAIN, AreaReading, moved_stop_line, read_area
 from avjepa.mapping.line_evidence import LineRun, judge_line
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.new_paint import around, new_crosswalks
@@ -115,13 +115,13 @@ def _line_candidate(element: MapElement, line: LineString, run: LineRun) -> Cand
 def painted_area_candidates(mosaic: Mosaic, element: MapElement, taken: BaseGeometry) -> Iterator[Candidate]:
     """A crosswalk or stop line that is gone, moved or worn. ``taken`` is other paint of the map."""
     reading = read_area(mosaic, element.geometry, element.layer)
-    if reading.seen_share < SEEN_SHARE or not (reading.says_gone or reading.says_worn):
+    if reading.seen_share < SEEN_SHARE or not reading.can_tell or not (reading.says_gone or reading.says_worn):
         return
     noun = {"ped_crossing": "crosswalk", "stop_line": "stop line"}[element.layer]
     may_move = element.layer == "stop_line" and reading.says_gone  # one that is worn is still there
     moved = moved_stop_line(mosaic, element.geometry, taken) if may_move else None
-    lacking = 1 - reading.cover / GONE if reading.says_gone else 0.0
-    log_odds = 3.0 * lacking + (1.0 if reading.reflects < 1.3 else 0.0) - 2 * (1 - reading.seen_share)
+    lacking = float(np.clip(1 - reading.stands_out, 0, 1)) if reading.says_gone else 0.0
+    log_odds = 2.5 * lacking + (1.2 if reading.reflects < PLAIN else 0.0) - 2 * (1 - reading.seen_share)
     if moved is not None:
         distance_m = moved[0].centroid.distance(element.geometry.centroid)
         words = f"a stop line moved {distance_m:.1f} m along its road"

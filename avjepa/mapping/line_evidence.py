@@ -163,7 +163,7 @@ def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
     centre = np.abs(strip.left_m) <= HERE_M
     aside = (np.abs(strip.left_m) >= ASIDE_M[0]) & (np.abs(strip.left_m) <= ASIDE_M[1])
     away = np.abs(strip.left_m) > HERE_M
-    noise = max(LEAST_SIGMA * _noise(dash[:, away]), LEAST_BAR)
+    noise = max(LEAST_SIGMA * noise_of(dash[:, away]), LEAST_BAR)
     bar = np.maximum(WORN_RIDGE * strip.sharp, noise)  # (S,)
     rows, around = round(PERIOD_M / ALONG_M), round(around_m / ALONG_M)
     strongest = maximum_filter1d(_peaks(dash), around, axis=0) / bar[:, None]  # (S, O)
@@ -201,12 +201,12 @@ def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
 
 def ridge(value: np.ndarray) -> np.ndarray:
     """(S, O) by how much a line's width around a cell exceeds the higher of both sides, so that steps are no ridges."""
-    line = _mean_across(value, -LINE_M, LINE_M)
-    left, right = _mean_across(value, *SIDES_M), _mean_across(value, -SIDES_M[1], -SIDES_M[0])
+    line = mean_across(value, -LINE_M, LINE_M)
+    left, right = mean_across(value, *SIDES_M), mean_across(value, -SIDES_M[1], -SIDES_M[0])
     return line - np.fmax(left, right)
 
 
-def _mean_across(value: np.ndarray, low_m: float, high_m: float) -> np.ndarray:
+def mean_across(value: np.ndarray, low_m: float, high_m: float) -> np.ndarray:
     """(S, O) mean of the columns that lie ``low_m`` to ``high_m`` to the left of each; nan where none is known."""
     low, high = round(low_m / ACROSS_M), round(high_m / ACROSS_M)
     columns = value.shape[1]
@@ -239,7 +239,7 @@ def _peaks(dash: np.ndarray) -> np.ndarray:
     return np.where(known >= maximum_filter1d(known, 2 * round(PEAK_M / ACROSS_M) + 1, axis=1), known, 0.0)
 
 
-def _noise(paint: np.ndarray) -> float:
+def noise_of(paint: np.ndarray) -> float:
     """How strong what is known of it is, as a rule; 0 where nothing is."""
     paint = paint[np.isfinite(paint)]
     if not len(paint):

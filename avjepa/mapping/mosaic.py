@@ -137,6 +137,7 @@ class Mosaic:
         last = np.ceil(np.array([x1, y1]) / GRID.cell_m).astype(int)
         x, y = (GRID.cell_m * (np.arange(first[axis], last[axis]) + 0.5) for axis in (0, 1))
         xy_m = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+        shapely.prepare(area)  # many points of one area
         xy_m = xy_m[shapely.contains_xy(area, *xy_m.T)]
         return *self.sample(xy_m), xy_m
 

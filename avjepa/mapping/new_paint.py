@@ -3,7 +3,7 @@
 1  reflects   where LiDAR returns of the road, away from paint that the map knows, are stronger than the road's elsewhere:
 stripes and gaps together; sun and shadow change nothing of it
 2  regions    connected places of that kind, of a crosswalk's size
-3  stripes    the cameras see some of it brighter than the road around, and some not
+3  stripes    the cameras see some of it brighter, and some not, unlike the road before and behind
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 from avjepa.mapping.area_evidence import FULL, AreaReading, read_area
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.survey import GRID
-from avjepa.mapping.tiles import Tile
+from avjepa.mapping.tiles import Layers, Tile
 
 MARGIN_M = 12.0  # around a tile, so that a crosswalk is whole in one of them
 AROUND_M = 0.7  # over which returns are counted together
@@ -31,7 +31,8 @@ LEAST_SEEN = 0.7  # of a crosswalk, by cameras
 CLOSE_M = 0.8  # gaps between scan lines
 DEPTH_M = (2.0, 7.0)  # of crosswalks, along the traffic
 WIDTH_M = (3.0, 40.0)
-STRIPED = (0.15, 0.85)  # painted share of a crosswalk: stripes and gaps
+MOST_PAINTED = 0.85  # of a crosswalk: stripes and gaps
+FREE_WEIGHT = 0.5  # of the cameras' views of a cell: one from 8 m
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def new_crosswalks(mosaic: Mosaic, tile: Tile, road: BaseGeometry, known: BaseGe
         return []
     sums, corner = mosaic.window(bounds)
     wanted = _inside(free, corner, sums["paint"].shape[1:])
-    clear = cv2.dilate((sums["stands"][0] > 0).astype(np.uint8), np.ones((round(2 * CLEAR_M / GRID.cell_m),) * 2)) == 0
+    clear = cv2.dilate(stays(sums).astype(np.uint8), np.ones((round(2 * CLEAR_M / GRID.cell_m),) * 2)) == 0
     regions, count = label(strong_returns(sums["ground"], wanted & clear))
     found = []
     for number in range(1, count + 1):
@@ -66,7 +67,8 @@ def new_crosswalks(mosaic: Mosaic, tile: Tile, road: BaseGeometry, known: BaseGe
         if area is None or not shapely.box(*GRID.bounds_m(tile)).contains(area.centroid):
             continue
         reading = read_area(mosaic, area, "ped_crossing")
-        if reading.seen_share >= LEAST_SEEN and STRIPED[0] < reading.cover * FULL["ped_crossing"] < STRIPED[1]:
+        bare = reading.cover * FULL["ped_crossing"] < MOST_PAINTED  # not bright all over
+        if reading.seen_share >= LEAST_SEEN and reading.stands_out >= 1 and bare:
             found.append(NewCrosswalk(area, reading))
     return found
 
@@ -75,6 +77,11 @@ def around(tile: Tile) -> tuple[float, float, float, float]:
     """x_min, y_min, x_max, y_max of a tile and its margin."""
     x0, y0, x1, y1 = GRID.bounds_m(tile)
     return x0 - MARGIN_M, y0 - MARGIN_M, x1 + MARGIN_M, y1 + MARGIN_M
+
+
+def stays(sums: Layers) -> np.ndarray:
+    """(Y, X) bool: something stands there that never left. Who walks or drives over a cell shows its ground at other times."""
+    return (sums["stands"][0] > 0) & (sums["paint"][0] < FREE_WEIGHT)
 
 
 def strong_returns(ground: np.ndarray, wanted: np.ndarray) -> np.ndarray:
