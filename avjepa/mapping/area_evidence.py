@@ -37,6 +37,8 @@ LEAST_SIGMA = 4.0  # in units of which a stop line stands out of the road
 STRIPE_M = 0.55  # width of a crosswalk's stripes and gaps, about
 SHARP_SIDES_M = (0.6 * STRIPE_M, 1.4 * STRIPE_M)  # of a stripe: the gaps beside it
 SHADING_M = 3.3  # three stripes and gaps: what changes over more is no stripe
+LEAST_STRIPED_M = 2.2  # two stripes and gaps
+NEARLY_SQUARE = 1.5  # times as long as deep
 LEAST_TIMES = 2.5  # as striped as the road beside it
 # Paint that is there covers this share of a stop line, of a crosswalk's stripes and gaps; worn paint less.
 FULL = {"stop_line": 0.8, "ped_crossing": 0.45}
@@ -69,8 +71,8 @@ class AreaReading:
 
     @property
     def can_tell(self) -> bool:
-        """One of the witnesses would see paint."""
-        return self.telling or bool(np.isfinite(self.reflects))
+        """The cameras saw its shape, and one of the witnesses would see paint."""
+        return bool(np.isfinite(self.stands_out)) and (self.telling or bool(np.isfinite(self.reflects)))
 
     @property
     def says_gone(self) -> bool:
@@ -81,8 +83,8 @@ class AreaReading:
 
     @property
     def says_worn(self) -> bool:
-        """Some paint is left: little of it is bright, and neither witness sees it clearly."""
-        clear = self.reflects > FRESH or self.stands_out > CLEARLY
+        """Some paint is left: little of it is bright, which haze may do, and LiDAR, or else its shape, does not show it clearly."""
+        clear = self.reflects > FRESH if np.isfinite(self.reflects) else self.stands_out > CLEARLY
         return not self.says_gone and self.cover < WORN and not clear
 
 
@@ -103,15 +105,20 @@ def read_area(mosaic: Mosaic, area: BaseGeometry, layer: str) -> AreaReading:
 
 def _sides(area: BaseGeometry) -> list[BaseGeometry]:
     """The area, moved off itself along its short side: before it and behind."""
-    axis, depth_m, across = frame_of(area)
+    _, depth_m, across = frame_of(area)
     return [translate(area, *(sign * (depth_m + BESIDE_M) * across)) for sign in (-1, 1)]
 
 
-def frame_of(area: BaseGeometry) -> tuple[LineString, float, np.ndarray]:
-    """The line through the middle of an area along its long side, its depth, and the direction (2,) of the depth, to the left."""
+def frame_of(area: BaseGeometry, turned: bool = False) -> tuple[LineString, float, np.ndarray]:
+    """The line through the middle of an area along its long side, its depth, and the direction (2,) of the depth, to the left.
+
+    Args:
+        area: any.
+        turned: along its short side instead.
+    """
     corners = shapely.get_coordinates(area.minimum_rotated_rectangle)[:4]
     sides = np.roll(corners, -1, 0) - corners
-    longest = int(np.hypot(*sides.T).argmax())
+    longest = (int(np.hypot(*sides.T).argmax()) + turned) % 4
     along, short = sides[longest], sides[(longest + 1) % 4]
     start = corners[longest] + short / 2
     unit = along / np.hypot(*along)
@@ -127,8 +134,17 @@ def _reflects(inside: np.ndarray, sides: list[np.ndarray]) -> float:
 
 
 def stripes(mosaic: Mosaic, area: BaseGeometry) -> tuple[float, bool]:
-    """How far the stripes of a crosswalk stand out of the road before and behind it, and whether they would; nan if unseen."""
-    axis, depth_m, across = frame_of(area)
+    """How far the stripes of a crosswalk stand out of the road before and behind it, and whether they would; nan if unseen.
+
+    Of one that is nearly square, such as half of one, either side may lie across the road.
+    """
+    axis, depth_m, _ = frame_of(area)
+    sides = (False, True) if axis.length < NEARLY_SQUARE * depth_m else (False,)
+    return max((_stripes(mosaic, area, turned) for turned in sides), key=lambda one: np.nan_to_num(one[0]))
+
+
+def _stripes(mosaic: Mosaic, area: BaseGeometry, turned: bool) -> tuple[float, bool]:
+    axis, depth_m, across = frame_of(area, turned)
     half_m = max(depth_m / 2 - 2 * EDGE_M, ACROSS_M)
     strip = mosaic.strip(axis, half_m)
     spread = _spread(strip)
@@ -138,7 +154,7 @@ def stripes(mosaic: Mosaic, area: BaseGeometry) -> tuple[float, bool]:
     poses = line_poses(axis, strip.s_m)
     poses[:, 2] += np.pi / 2  # stripes lead across the crosswalk's long side
     sharp = 1.0 if mosaic.views is None else float(mosaic.views.ridge_share(poses, STRIPE_M / 2, SHARP_SIDES_M).mean())
-    least = max(WORN_RIDGE * sharp, LEAST_TIMES * plain)
+    least = max(WORN_RIDGE * sharp, LEAST_TIMES * plain, LEAST_BAR)
     return spread / least, PAINT_RIDGE * sharp >= least
 
 
@@ -146,7 +162,7 @@ def _spread(strip: Strip) -> float:
     """Contrast of stripes: between the quartiles of what a strip's rows show, so that dividers do not count; nan if unseen."""
     rows = _mean(strip.paint(1))
     known = np.isfinite(rows)
-    if known.sum() < 2 * SHADING_M / ALONG_M or known.mean() < 0.5:
+    if known.sum() < LEAST_STRIPED_M / ALONG_M or known.mean() < 0.5:
         return np.nan
     size = round(SHADING_M / ALONG_M)
     share = uniform_filter1d(known.astype(float), size, mode="nearest")
@@ -248,6 +264,6 @@ def moved_stop_line(mosaic: Mosaic, area: Polygon, taken: BaseGeometry) -> tuple
         if paint[column] < 1:
             return None
         moved = translate(area, *(bars.left_m[column] * across))
-        if moved.distance(taken) >= CLEAR_M:
+        if not moved.distance(taken) < CLEAR_M:  # nan of nothing
             return moved, float(min(1.0, paint[column] / CLEARLY))
     return None

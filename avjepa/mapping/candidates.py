@@ -32,6 +32,7 @@ SEEN_SHARE = 0.5  # of an area, to judge it
 SECOND_DRIVE = 0.7  # log-odds that another drive adds, of the first few; those after them see what these saw
 MOST_DRIVES = 4
 PIECE_M = 8.0  # runs of one finding that are nearer are one
+DRIVEN_THROUGH = 2.5  # log-odds that a car takes that was surveyed where a lane is said to be closed
 KERB_MARGIN_M = 0.4  # inside the drivable area's outline: kerbs reflect more than the road
 PAINT_MARGIN_M = 0.7  # around known paint, where new paint is not looked for
 
@@ -158,13 +159,16 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap, tiles: Iterable[
     """
     if not prior.layer("ped_crossing"):
         return
-    road = shapely.union_all([element.geometry for element in prior.layer("drivable_area")]).buffer(-KERB_MARGIN_M)
-    if road.is_empty:
-        return
     for tile in tiles:
+        here = shapely.box(*around(tile))
+        near = prior.near(here, 0.0)
+        areas = [element.geometry for element in near if element.layer == "drivable_area"]
+        road = shapely.union_all(shapely.intersection(areas, here.buffer(2 * KERB_MARGIN_M))).buffer(-KERB_MARGIN_M)
+        if road.is_empty:
+            continue
         known = [
             element.geometry.buffer(PAINT_MARGIN_M)
-            for element in prior.near(shapely.box(*around(tile)), 0.0)
+            for element in near
             if element.layer in (*DIVIDERS, *PAINTED_AREAS, "carpark_area")
         ]
         for found in new_crosswalks(mosaic, tile, road, shapely.union_all(known)):
@@ -202,6 +206,8 @@ def closure_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidat
     if closure is not None:
         stretch = substring(line, closure.from_m, closure.to_m).buffer(closure_evidence.HALF_WIDTH_M, cap_style="flat")
         log_odds = surer(1.0 + 0.1 * min(closure.keyframes, 15), closure.drives)
+        if mosaic.views is not None and shapely.intersects_xy(stretch, *mosaic.views.xy_m.T).any():
+            log_odds -= DRIVEN_THROUGH
         words = "a lane is closed by barriers"
         yield Candidate(
             *(element.token, element.layer, "connectivity", stretch, stretch, log_odds, closure.seen_share, words),

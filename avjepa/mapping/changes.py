@@ -49,7 +49,6 @@ class Evidence:
         seen: when, UTC.
         camera: which camera shows it best; "" where none does.
         distance_m: from the ego position to the change.
-        camera_log_odds, lidar_log_odds: for the change, from that sensor alone; None where the sensor did not see the place.
         jepa_residual_log_odds, map_belief_log_odds: for the change, from a frozen encoder (learned_evidence.py); None where it was
             not asked or the frame does not show it.
 
@@ -62,8 +61,6 @@ class Evidence:
     seen: datetime
     camera: str = ""
     distance_m: float = 0.0
-    camera_log_odds: float | None = None
-    lidar_log_odds: float | None = None
     jepa_residual_log_odds: float | None = None
     map_belief_log_odds: float | None = None
 
@@ -73,7 +70,7 @@ class Evidence:
         )
         _check(self.camera in ("", *CAMERAS), f"evidence of {self.frame}: unknown camera {self.camera!r}")
         _check_utc(self.seen, f"evidence of {self.frame}")
-        log_odds = (self.camera_log_odds, self.lidar_log_odds, self.jepa_residual_log_odds, self.map_belief_log_odds)
+        log_odds = (self.jepa_residual_log_odds, self.map_belief_log_odds)
         figures = (self.distance_m, *(value for value in log_odds if value is not None))
         _check(
             all(map(math.isfinite, figures)) and self.distance_m >= 0,
@@ -203,12 +200,12 @@ class MapChange:
 
     @property
     def world_change(self) -> str:
-        """What the world did, such as delete_crosswalk."""
+        """What the world did, such as delete_crosswalk; "" of what nobody saw."""
         return self._named(VERBS)
 
     @property
     def map_edit(self) -> str:
-        """The edit of a true map that makes this prior, such as insert_crosswalk."""
+        """The edit of a true map that makes this prior, such as insert_crosswalk; "" of what nobody saw."""
         return self._named(VERBS | DUALS)
 
     @property
@@ -224,6 +221,8 @@ class MapChange:
         return self.old_geometry if self.new_geometry is None else self.new_geometry
 
     def _named(self, verbs: Mapping[str, str]) -> str:
+        if self.status == "unobservable":
+            return ""
         if self.layer in DIVIDERS and self.atomic_change in DIVIDER_PAINT:
             return DIVIDER_PAINT[self.atomic_change]
         return f"{verbs[self.atomic_change]}_{NOUNS.get(self.layer, self.layer)}"

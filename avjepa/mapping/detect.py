@@ -157,7 +157,8 @@ def find_candidates(mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement
     """Candidates of the elements near the drives, and of what the prior lacks there."""
     for element in watch(near, "judging the map", len(near)):
         yield from element_candidates(mosaic, prior, element)
-    yield from kerb_candidates(mosaic, prior, outlines(_drivable(prior), mosaic))
+    seen = shapely.union_all([shapely.box(*GRID.bounds_m(tile)) for tile in mosaic.tiles()])
+    yield from kerb_candidates(mosaic, prior, outlines(_drivable(prior, seen), mosaic))
     yield from new_crosswalk_candidates(mosaic, prior, mosaic.tiles())
 
 
@@ -213,7 +214,9 @@ def believed_from(
         judge_again = partial(new_crosswalk_candidates, prior=prior, tiles=[(int(tile[0]), int(tile[1]))])
     elif candidate.layer == "drivable_area":
         around = shape.buffer(AROUND_KERB_M)
-        lines = [line.intersection(around) for line in outlines(_drivable(prior), mosaic) if line.intersects(shape)]
+        lines = [
+            line.intersection(around) for line in outlines(_drivable(prior, around), mosaic) if line.intersects(shape)
+        ]
         judge_again = partial(
             kerb_candidates, prior=prior, outlines=[part for line in lines for part in lines_of(line)]
         )
@@ -294,8 +297,10 @@ def _change(
     )
 
 
-def _drivable(prior: ElementMap) -> shapely.Geometry:
-    return shapely.union_all([element.geometry for element in prior.layer("drivable_area")])
+def _drivable(prior: ElementMap, around: shapely.Geometry) -> shapely.Geometry:
+    """The drivable area there; a little beyond, so that areas that go on outside do not end at its border."""
+    near = prior.near(around.buffer(AROUND_KERB_M), 0.0)
+    return shapely.union_all([element.geometry for element in near if element.layer == "drivable_area"])
 
 
 def _shape(candidate: Candidate) -> shapely.Geometry:

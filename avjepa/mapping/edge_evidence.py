@@ -16,8 +16,9 @@ from shapely.geometry import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from avjepa.geometry.bands import band, line_poses
-from avjepa.mapping.line_evidence import read_line
-from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, SEEN_WEIGHT, Mosaic, Strip
+from avjepa.mapping.line_evidence import SOLID_M, read_line
+from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, SEEN_WEIGHT, Mosaic, Strip, stays
+from avjepa.mapping.survey import GRID
 
 HALF_WIDTH_M = 5.0  # of the strip
 SIDE_M = (0.2, 1.0)  # the heights on each side of an edge are taken from here
@@ -71,15 +72,28 @@ class EdgeRun:
 
 
 def outlines(drivable: BaseGeometry, mosaic: Mosaic) -> Iterator[LineString]:
-    """The rings of an area as lines, the area to the left of each; they begin where nothing was seen, if there is such a place."""
+    """The rings of an area as lines, the area to the left of each, as far as they run through tiles that were seen; those that are
+    whole begin where nothing was seen, if there is such a place.
+    """
+    seen = shapely.union_all([shapely.box(*GRID.bounds_m(tile)) for tile in mosaic.tiles()])
+    shapely.prepare(seen)
     for part in shapely.get_parts(drivable):
-        if isinstance(part, Polygon):
+        if isinstance(part, Polygon) and part.intersects(seen):
             turned = shapely.geometry.polygon.orient(part)
             for ring in (turned.exterior, *turned.interiors):
-                xy_m = shapely.get_coordinates(shapely.segmentize(ring, 5.0))[:-1]
-                start = _middle_of_longest(mosaic.sample(xy_m)[0]["paint"][0] == 0)
-                turned_xy_m = np.roll(xy_m, -start, axis=0)
-                yield LineString(np.concatenate([turned_xy_m, turned_xy_m[:1]]))
+                if seen.contains(ring):
+                    yield _from_unseen(ring, mosaic)
+                elif ring.intersects(seen):
+                    cut = shapely.intersection(LineString(ring.coords), seen)
+                    merged = shapely.line_merge(cut, directed=True) if cut.geom_type == "MultiLineString" else cut
+                    yield from (line for line in shapely.get_parts(merged) if isinstance(line, LineString))
+
+
+def _from_unseen(ring: LineString, mosaic: Mosaic) -> LineString:
+    """A closed ring that begins in the middle of its longest stretch of which nothing was seen."""
+    xy_m = shapely.get_coordinates(shapely.segmentize(ring, 5.0))[:-1]
+    turned_xy_m = np.roll(xy_m, -_middle_of_longest(mosaic.sample(xy_m)[0]["paint"][0] == 0), axis=0)
+    return LineString(np.concatenate([turned_xy_m, turned_xy_m[:1]]))
 
 
 def _middle_of_longest(unseen: np.ndarray) -> int:
@@ -99,7 +113,8 @@ def judge_edge(strip: Strip) -> list[EdgeRun]:
     known = uniform_filter1d(np.isfinite(left_m).astype(float), size, mode="nearest")
     mean = uniform_filter1d(np.nan_to_num(left_m), size, mode="nearest") / np.maximum(known, 1e-6)
     moved = (np.abs(left_m) > HERE_M) & (np.abs(left_m - mean) < 0.7)  # nan is not
-    moved &= ~read_line(strip).clear  # kerbs shine a little, too
+    # Kerbs shine a little, too, and where one has not moved it lies on the outline: it must not speak for what is metres ahead.
+    moved &= ~read_line(strip, SOLID_M).clear
     runs = _runs(moved, left_m, highest_m, strip)
     return [run for run in runs if run.length_m >= LEAST_RUN_M and run.seen_share >= SEEN_SHARE]
 
@@ -125,7 +140,9 @@ def first_kerb(step_m: np.ndarray, left_m: np.ndarray) -> tuple[np.ndarray, np.n
 
 def kerb_steps(strip: Strip) -> np.ndarray:
     """(S, O) how much higher the ground right of each cell is than left of it, in metres; nan where either is not known."""
-    clear = maximum_filter1d(strip.sums["stands"][0], round(2 * CLEAR_M / ACROSS_M), axis=1) == 0  # wheels are no kerbs
+    clear = (
+        maximum_filter1d(stays(strip.sums).astype(np.uint8), round(2 * CLEAR_M / ACROSS_M), axis=1) == 0
+    )  # wheels are no kerbs
     returns = uniform_filter1d(clear * strip.sums["ground"][0], round(ALONG_MEAN_M / ALONG_M), axis=0, mode="nearest")
     heights = uniform_filter1d(clear * strip.sums["ground"][2], round(ALONG_MEAN_M / ALONG_M), axis=0, mode="nearest")
     per_row = round(ALONG_MEAN_M / ALONG_M)

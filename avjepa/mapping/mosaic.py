@@ -26,6 +26,7 @@ ACROSS_M = 0.1
 LINE_M = 0.15  # half a line or a double line
 SIDES_M = (0.35, 0.65)  # where the ground beside a line is
 SEEN_WEIGHT = 0.3  # of a cell of a line, whose neighbours along the line say the same
+FREE_WEIGHT = 0.5  # of the cameras' views of a cell: one from 8 m
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,13 @@ class Mosaic:
                 self._open.popitem(last=False)
         self._open.move_to_end(key)
         return self._open[key]
+
+
+def stays(sums: Layers) -> np.ndarray:
+    """Bool, of the shape of the cells: something stands there that never left. Who walks or drives over a cell shows its ground at
+    other times; what cameras did not look at may have stayed.
+    """
+    return (sums["stands"][0] > 0) & (sums["paint"][0] < FREE_WEIGHT)
 
 
 def _by_tile(parts: Sequence[Path]) -> dict[Tile, list[Path]]:

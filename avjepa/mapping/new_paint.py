@@ -18,9 +18,9 @@ from shapely.geometry import MultiPoint, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from avjepa.mapping.area_evidence import FULL, AreaReading, read_area
-from avjepa.mapping.mosaic import Mosaic
+from avjepa.mapping.mosaic import Mosaic, stays
 from avjepa.mapping.survey import GRID
-from avjepa.mapping.tiles import Layers, Tile
+from avjepa.mapping.tiles import Tile
 
 MARGIN_M = 12.0  # around a tile, so that a crosswalk is whole in one of them
 AROUND_M = 0.7  # over which returns are counted together
@@ -32,7 +32,6 @@ CLOSE_M = 0.8  # gaps between scan lines
 DEPTH_M = (2.0, 7.0)  # of crosswalks, along the traffic
 WIDTH_M = (3.0, 40.0)
 MOST_PAINTED = 0.85  # of a crosswalk: stripes and gaps
-FREE_WEIGHT = 0.5  # of the cameras' views of a cell: one from 8 m
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,6 @@ def around(tile: Tile) -> tuple[float, float, float, float]:
     """x_min, y_min, x_max, y_max of a tile and its margin."""
     x0, y0, x1, y1 = GRID.bounds_m(tile)
     return x0 - MARGIN_M, y0 - MARGIN_M, x1 + MARGIN_M, y1 + MARGIN_M
-
-
-def stays(sums: Layers) -> np.ndarray:
-    """(Y, X) bool: something stands there that never left. Who walks or drives over a cell shows its ground at other times."""
-    return (sums["stands"][0] > 0) & (sums["paint"][0] < FREE_WEIGHT)
 
 
 def strong_returns(ground: np.ndarray, wanted: np.ndarray) -> np.ndarray:

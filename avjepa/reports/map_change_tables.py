@@ -12,6 +12,7 @@ Evaluations = Mapping[str, Sequence[ChangeEvaluation]]
 
 EVENTS = {
     **{"edits": "edits in reach", "events": "events", "precision": "P", "recall": "R", "f1": "F1"},
+    **{"traceless": "no trace", "f1_visible": "F1 without those"},
     **{"f1_centroid": "F1, centroid", "f1_element": "F1, layer too", "found": "R, any kind", "false": "false / km ↓"},
 }
 FRAMES = {
@@ -121,6 +122,8 @@ def _event_figures(one: ChangeEvaluation, belief: str) -> dict[str, float]:
         "precision": usual.precision,
         "recall": usual.recall,
         "f1": usual.f1,
+        "traceless": len(one.reach.traceless),
+        "f1_visible": one.visible[belief].f1,
         "f1_centroid": scores["kind", "centroid"].f1,
         "f1_element": scores["element", "pieces"].f1,
         "found": scores["place", "pieces"].recall,

@@ -197,7 +197,7 @@ def _paint(element: MapElement) -> tuple[int, int, int]:
 def _put_change(put: Log, rr: Any, change: MapChange) -> None:
     """One change: a labelled mark, both shapes, a line of text."""
     entity = ["world", "changes", change.change_id]
-    title = f"{change.world_change}, {change.status} {change.confidence:.2f}"
+    title = f"{change.world_change or change.layer}, {change.status} {change.confidence:.2f}"
     colour = STATUS_COLOURS[change.status]
     middle = shapely.centroid(change.geometry)
     facts = rr.AnyValues(

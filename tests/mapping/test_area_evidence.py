@@ -7,7 +7,9 @@ from shapely.geometry import box
 
 from avjepa.mapping.area_evidence import moved_stop_line, read_area
 from avjepa.mapping.mosaic import Mosaic
-from tests.mapping.painted_ground import PAINT_REFLECTS, ROAD_REFLECTS, PaintedGround
+from avjepa.mapping.sharpness import Views
+from avjepa.mapping.survey import SurveyedDrive
+from tests.mapping.painted_ground import CITY, PAINT_REFLECTS, ROAD_REFLECTS, PaintedGround, index_of, straight_frames
 
 CROSSWALK = box(10, 3, 13, 11)
 STOP_LINE = box(10, 4, 10.5, 8)  # across a road along x
@@ -84,6 +86,49 @@ def test_half_of_it_hidden(tmp_path):
     assert reading.cover == pytest.approx(0.5 / 0.45, abs=0.06)
 
 
+def test_rain_leaves_little_contrast(tmp_path):
+    """Paint of a quarter of the usual contrast is painted nowhere by the bar of dry days, and stands out all the same."""
+    ground = road()
+    ground.zebra(CROSSWALK, contrast=0.15)
+    reading = read_area(mosaic_of(tmp_path / "zebra", ground), CROSSWALK, "ped_crossing")
+    assert reading.cover < 0.15
+    assert reading.stands_out > 1
+    assert not reading.says_gone
+    ground = road()
+    ground.paint(STOP_LINE, (0.15, 0.0), ROAD_REFLECTS)
+    ground.returns[:] = 0
+    bar = read_area(mosaic_of(tmp_path / "bar", ground), STOP_LINE, "stop_line")
+    assert bar.stands_out > 1
+    assert np.isnan(bar.reflects)
+    assert not bar.says_gone
+
+
+def test_a_blotchy_road_with_dividers_has_no_crosswalk(tmp_path):
+    """A third of the area is as bright as paint, on the crosswalk's place and before it; LiDAR sees road alone."""
+    ground = road()
+    blotches = np.random.default_rng(1).random(ground.contrast.shape) < 0.2
+    ground.contrast[blotches] += 0.4
+    for y_m in (5.0, 9.0):
+        ground.line(shapely.LineString([(0, y_m), (24, y_m)]))
+    reading = read_area(mosaic_of(tmp_path, ground), CROSSWALK, "ped_crossing")
+    assert reading.cover > 0.25 / 0.45
+    assert reading.reflects == pytest.approx(1, abs=0.1)
+    assert reading.says_gone
+
+
+def test_what_pixels_blur_is_not_gone(tmp_path):
+    """Small images, from 15 m: a pixel covers the stop line and the road beside it. From 5 m one shows it."""
+    for x_m, telling in ((-5.0, False), (6.0, True)):
+        ground = road()
+        ground.returns[:] = 0
+        frames = straight_frames(x_m, x_m + 1, 6.0)
+        folder = ground.write(tmp_path / f"{x_m}", frames)
+        drive = SurveyedDrive("scene-0061", CITY, frames, ())
+        mosaic = Mosaic([folder], views=Views([drive], index_of(frames)))
+        reading = read_area(mosaic, STOP_LINE, "stop_line")
+        assert reading.telling == reading.says_gone == telling
+
+
 @pytest.mark.parametrize("distance_m", [3.0, -4.0, 1.6])
 def test_a_stop_line_that_moved(tmp_path, distance_m):
     ground = road()
@@ -93,6 +138,13 @@ def test_a_stop_line_that_moved(tmp_path, distance_m):
     moved_m = np.array(found.centroid.coords[0]) - STOP_LINE.centroid.coords[0]
     assert moved_m == pytest.approx([distance_m, 0], abs=0.3)
     assert painted > 0.9
+
+
+def test_a_stop_line_that_moved_and_that_only_lidar_sees(tmp_path):
+    ground = road()
+    ground.paint(box(13, 4, 13.5, 8), (0.0, 0.0))
+    found, _ = moved_stop_line(mosaic_of(tmp_path, ground), STOP_LINE, NOTHING)
+    assert found.centroid.x == pytest.approx(13.25, abs=0.3)
 
 
 def test_no_other_stop_line(tmp_path):

@@ -52,6 +52,11 @@ def test_a_change_that_contradicts_itself(fields, message):
         change(**fields)
 
 
+def test_nothing_is_said_of_what_nobody_saw():
+    unseen = change(status="unobservable", observed_fraction=0.0, **NO_SIGHT)
+    assert (unseen.world_change, unseen.map_edit) == ("", "")
+
+
 def test_what_nobody_saw_is_unobservable_or_nothing():
     assert change(status="unobservable", observed_fraction=0.0, **NO_SIGHT).n_frames == 0
 
@@ -87,7 +92,7 @@ def test_hausdorff_distance():
 
 
 def test_evidence_and_reviews_are_checked():
-    for fields in ({"camera": "CAM_ROOF"}, {"distance_m": -1.0}, {"lidar_log_odds": float("inf")}, {"frame": ""}):
+    for fields in ({"camera": "CAM_ROOF"}, {"distance_m": -1.0}, {"map_belief_log_odds": float("inf")}, {"frame": ""}):
         with pytest.raises(ValueError, match="evidence"):
             replace(Evidence("f", "s", START), **fields)
     no_zone = datetime(2026, 1, 1)

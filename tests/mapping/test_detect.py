@@ -191,6 +191,14 @@ def test_barriers_that_only_lidar_met_close_a_lane(tmp_path):
     assert report.changes[0].observed_fraction > 0
 
 
+def test_a_lane_that_a_car_drove_through_is_hardly_closed(tmp_path):
+    """Barriers stand there, and a car that was surveyed went where they are: at one of these times the lane was open."""
+    through = straight_frames(2, 80, 11.0)
+    report = run([street().write(tmp_path / "a", through)], prior_of(PRIOR.elements["closed"]), through)
+    (closed,) = report.changes
+    assert (closed.atomic_change, closed.status) == ("connectivity", "candidate")
+
+
 def test_a_car_that_stood_still(tmp_path):
     """One keyframe: the place is seen, and no path."""
     frames = straight_frames(20, 22)

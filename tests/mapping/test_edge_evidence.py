@@ -89,19 +89,17 @@ def test_behind_what_was_not_seen_nothing_is_known(tmp_path):
 
 
 def test_outlines_have_the_road_to_their_left(tmp_path):
+    """Within the tiles that were seen, which reach to x = 51.2."""
     mosaic = Mosaic([road().write(tmp_path / "a")])
-    with_island = box(-60, 4, 44, 8).difference(box(10, 5, 20, 6))
+    with_island = box(2, 4, 50, 8).difference(box(10, 5, 20, 6))
     lines = list(outlines(shapely.union_all([with_island, box(100, 0, 110, 10)]), mosaic))
-    assert len(lines) == 3
-    assert sum(line.length for line in lines) == pytest.approx(2 * (104 + 4) + 2 * 11 + 40)
+    assert sorted(line.length for line in lines) == pytest.approx([22, 104])
     for line in lines:
         assert line.is_closed
         nearby = LineString(line.parallel_offset(0.2, "left").coords)
-        assert with_island.union(box(100, 0, 110, 10)).contains(nearby.centroid) or nearby.centroid.within(
-            box(10, 5, 20, 6)
-        )
+        assert with_island.contains(nearby.centroid) or nearby.centroid.within(box(10, 5, 20, 6))
     start = max(lines, key=lambda line: line.length).coords[0]
-    assert start[0] < -10  # where nothing was seen
+    assert start[0] > 44  # where nothing was seen
 
 
 def test_a_kerb_that_shines_a_little_is_no_painted_line(tmp_path):
@@ -112,3 +110,30 @@ def test_a_kerb_that_shines_a_little_is_no_painted_line(tmp_path):
         ground.paint(box(0, 7.9, 44, 8.1), (contrast, 0.0))
         findings.append(len(judged(tmp_path / str(number), ground)))
     assert findings == [1, 0]
+
+
+def test_a_kerb_that_shines_does_not_hide_the_piece_that_moved(tmp_path):
+    """Bright along its whole length, as paint is: ten metres of it lie elsewhere, and the map has no line there."""
+    ground = road((0, 17, 8), (17, 27, 6.5), (27, 44, 8))
+    for from_m, to_m in ((0, 17), (27, 44)):
+        ground.paint(box(from_m, 8.0, to_m, 8.2), (0.3, 0.0))
+    (run,) = judged(tmp_path, ground)
+    assert not run.outwards
+    assert run.length_m > 5
+    assert np.median(run.left_m) == pytest.approx(1.5, abs=0.3)
+
+
+def test_a_car_that_drove_by_leaves_the_kerb_known(tmp_path):
+    """It stood once on every cell along the kerb, whose ground was seen at other times."""
+    ground = road((0, 44, 6.5))
+    ground.keyframes[ground.within(box(0, 5, 44, 8))] = 1
+    assert judged(tmp_path, ground)
+
+
+def test_outlines_end_where_nothing_was_seen(tmp_path):
+    """A road of kilometres costs no more than its stretch near the drives."""
+    mosaic = Mosaic([road().write(tmp_path / "a")])
+    (south, north) = sorted(outlines(box(-5000, 4, 5000, 8), mosaic), key=lambda line: line.centroid.y)
+    assert south.length == north.length < 200
+    assert south.coords[0][0] < south.coords[-1][0]  # the road to its left
+    assert north.coords[0][0] > north.coords[-1][0]

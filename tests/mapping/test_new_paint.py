@@ -35,6 +35,35 @@ def test_a_new_crosswalk(tmp_path, x_m):
     assert new.reading.reflects > 1.5
 
 
+def test_who_walks_over_it_does_not_hide_it(tmp_path):
+    """People were on every cell once, and its ground was seen at other times; barriers that stay hide theirs."""
+    ground = road()
+    ground.zebra(CROSSWALK)
+    ground.keyframes[ground.within(CROSSWALK)] = 1
+    (new,) = found(tmp_path / "walked", ground)
+    assert new.area.intersection(CROSSWALK).area / new.area.union(CROSSWALK).area > 0.7
+    barred = road()
+    barred.zebra(CROSSWALK)
+    barred.stand(CROSSWALK)
+    assert found(tmp_path / "barred", barred) == []
+
+
+def test_half_of_a_crosswalk(tmp_path):
+    """Between a kerb and the line in the middle of a narrow road it is deeper than wide."""
+    ground = road()
+    half = box(10, 3, 13.8, 6.2)
+    ground.zebra(half)
+    (new,) = found(tmp_path, ground)
+    assert new.area.intersection(half).area / new.area.union(half).area > 0.6
+
+
+def test_a_bright_pavement_has_no_stripes(tmp_path):
+    """Of a bay that was built over: it reflects twice as much as the road, and is brighter."""
+    ground = road()
+    ground.paint(box(10, 3, 22, 6), (0.25, 0.0), 2 * ROAD_REFLECTS)
+    assert found(tmp_path, ground) == []
+
+
 def test_known_paint_is_not_new(tmp_path):
     ground = road()
     ground.zebra(CROSSWALK)

@@ -56,7 +56,7 @@ def damages():
     yield lambda text: "[]"
     yield lambda text: text.replace("deletion", "x")
     yield lambda text: text.replace('"n_frames"', '"n"')
-    yield lambda text: text.replace('"version": 1', '"version": 2')
+    yield lambda text: text.replace('"version": 2', '"version": 1')
 
 
 @pytest.mark.parametrize("damage", list(damages()))

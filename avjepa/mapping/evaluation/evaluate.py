@@ -40,8 +40,9 @@ class ChangeEvaluation:
         run_id: of the report.
         scenes: drives that it looked at.
         reach: known changes, and which of them count.
-        unchanged_km: driven further than 20 m from every known change.
+        unchanged_km: of street, driven further than 20 m from every known change.
         events: ``events[belief][rule, distance]``, for the keys of BELIEFS, RULES and DISTANCES_M.
+        visible: by belief, ``events[belief]["kind", "pieces"]`` without the edits that leave no trace in the world.
         false_events: by belief, see :func:`avjepa.mapping.evaluation.events.false_events`.
         recall_by: of confirmed events, ``recall_by["kind" | "layer" | "drives"][name]`` = (found, in reach).
         detected: of confirmed events that are an edit in reach, how far was driven; where the record says when.
@@ -55,6 +56,7 @@ class ChangeEvaluation:
     reach: Reach
     unchanged_km: float
     events: dict[str, dict[tuple[str, str], EventScore]]
+    visible: dict[str, EventScore]
     false_events: dict[str, int]
     recall_by: dict[str, dict[str, tuple[int, int]]]
     detected: tuple[DetectionDistance, ...]
@@ -90,6 +92,7 @@ class ChangeEvaluation:
             "edits": len(self.reach.edits),
             "edits_in_reach": [self.reach.edits[number].token for number in self.reach.counted],
             "edits_out_of_reach": self.out_of_reach,
+            "edits_without_a_trace": [self.reach.edits[number].token for number in self.reach.traceless],
             "events": {
                 belief: {
                     f"{rule}, {distance}": asdict(score)
@@ -97,6 +100,10 @@ class ChangeEvaluation:
                     for (rule, distance), score in scores.items()
                 }
                 for belief, scores in self.events.items()
+            },
+            "visible_events": {
+                belief: asdict(score) | {"precision": score.precision, "recall": score.recall, "f1": score.f1}
+                for belief, score in self.visible.items()
             },
             "recall_by": self.recall_by,
             "unchanged_km": self.unchanged_km,
@@ -158,6 +165,7 @@ def evaluate_report(
             }
             for belief, found in events.items()
         },
+        visible={belief: score_events(found, reach.visible) for belief, found in events.items()},
         false_events={belief: false_events(found, reach) for belief, found in events.items()},
         recall_by={
             "kind": recall_by(confirmed, reach, lambda number, edit: edit.kind),

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import shapely
 
 from avjepa.geometry.map_edit import MapEdit
@@ -15,7 +16,8 @@ from avjepa.mapping.drive_paths import SIGHT_M, DrivePath
 from avjepa.mapping.evaluation.matching import match_events
 from avjepa.mapping.evaluation.truth import Reach
 
-FALSE_M = 10.0  # an unmatched event nearer than this to any edit may be that edit, badly told
+SAME_STREET_M = 10.0  # a pass not further from an earlier one is on the same street
+SAME_PASS_M = 20.0  # behind the car, its own pass
 
 
 @dataclass(frozen=True)
@@ -85,17 +87,26 @@ def recall_by(
 
 
 def false_events(events: Sequence[MapChange], reach: Reach) -> int:
-    """Events that are no edit of any kind, and further than 10 m from every edit, in reach or not."""
+    """Events that are no edit of any kind, on unchanged street: further than 20 m from every edit, in reach or not."""
     edit_of = match_events(events, reach.edits, reach.in_reach, rule="place")
     shapes = [edit.geometry for edit in reach.edits]
     return sum(
-        edit is None and all(shapely.distance(event.geometry, shape) > FALSE_M for shape in shapes)
+        edit is None and all(shapely.distance(event.geometry, shape) > SIGHT_M for shape in shapes)
         for event, edit in zip(events, edit_of, strict=True)
     )
 
 
 def unchanged_km(paths: Sequence[DrivePath], edits: Sequence[MapEdit]) -> float:
-    """Kilometres driven further than 20 m from every edit, in reach or not; a street driven twice counts twice."""
+    """Kilometres of street that were driven further than 20 m from every edit, in reach or not; a street driven twice counts once,
+    as an event on it does.
+    """
     zone = shapely.union_all([edit.geometry.buffer(SIGHT_M, quad_segs=32) for edit in edits])
-    # Segment by segment: the difference of a whole path would count once what was driven twice.
-    return sum(shapely.length(shapely.difference(path.segments, zone)).sum() for path in paths) / 1000
+    total_m, driven = 0.0, shapely.GeometryCollection()
+    for path in paths:
+        segments, end_m, before = path.segments, np.cumsum(path.steps_m), driven.buffer(SAME_STREET_M)
+        for number, segment in enumerate(segments):
+            own = shapely.union_all(segments[:number][end_m[:number] < end_m[number] - SAME_PASS_M])
+            new = segment.difference(before).difference(own.buffer(SAME_STREET_M))
+            total_m += new.difference(zone).length
+        driven = driven.union(shapely.union_all(segments))
+    return total_m / 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from avjepa.errors import DataError
@@ -12,6 +12,7 @@ from avjepa.mapping.drive_paths import DrivePath, seen_region, share_within
 from avjepa.mapping.frames import MapFrame, frame_of_contract
 from avjepa.mapping.geojson_maps import load_collection
 
+TRACELESS = ("lane_connector",)  # layers without paint, kerb or barrier in the world: no sensor can see such an edit
 REACH_SHARE = 0.5  # of an edit within 20 m of an ego position: from there on a report is asked for it
 
 
@@ -66,6 +67,17 @@ class Reach:
     def counted(self) -> list[int]:
         """Numbers of the edits in reach."""
         return [number for number, inside in enumerate(self.in_reach) if inside]
+
+    @property
+    def traceless(self) -> list[int]:
+        """Numbers of the edits in reach that leave no trace in the world. They count as all others do."""
+        return [number for number in self.counted if self.edits[number].layer in TRACELESS]
+
+    @property
+    def visible(self) -> Reach:
+        """The same, as if edits without a trace had been out of reach."""
+        hidden = set(self.traceless)
+        return replace(self, in_reach=tuple(x and number not in hidden for number, x in enumerate(self.in_reach)))
 
 
 def reach_of(edits: Sequence[MapEdit], paths: Sequence[DrivePath]) -> Reach:

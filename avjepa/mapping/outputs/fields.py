@@ -11,7 +11,7 @@ from avjepa.mapping.changes import ChangeReport, Evidence, MapChange, Review
 from avjepa.mapping.frames import frame_of_contract
 
 FORMAT = "avjepa-map-changes"
-VERSION = 1
+VERSION = 2
 
 
 def change_fields(change: MapChange) -> dict[str, Any]:
@@ -43,8 +43,6 @@ def change_fields(change: MapChange) -> dict[str, Any]:
                 "seen": utc_text(seen.seen),
                 "camera": seen.camera,
                 "distance_m": seen.distance_m,
-                "camera_log_odds": seen.camera_log_odds,
-                "lidar_log_odds": seen.lidar_log_odds,
                 "jepa_residual_log_odds": seen.jepa_residual_log_odds,
                 "map_belief_log_odds": seen.map_belief_log_odds,
             }

@@ -69,7 +69,7 @@ function make(tag, attributes, ...children) {
 }
 
 const words = (name) => name.replaceAll("_", " ");
-const titleOf = (change) => change.description || words(change.world_change);
+const titleOf = (change) => change.description || words(change.world_change || "not seen");
 const number = (value, digits, unit = "") => (value === null ? "–" : value.toFixed(digits) + unit);
 const moment = (text) => (text === null ? "never" : text.slice(0, 19).replace("T", " ") + " UTC");
 
@@ -200,10 +200,10 @@ function fill(change) {
   at("heading").textContent = titleOf(change);
   at("fields").replaceChildren(...fieldsOf(change).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   at("evidence-title").hidden = change.evidence.length === 0;
-  const head = make("tr", {}, ...["frame", "camera", "LiDAR", "JEPA", "belief", "distance"].map((name) => make("th", {}, name)));
+  const head = make("tr", {}, ...["frame", "JEPA", "belief", "distance"].map((name) => make("th", {}, name)));
   at("evidence").replaceChildren(...(change.evidence.length ? [head] : []), ...change.evidence.map((seen) => {
     const first = make("td", { title: `${seen.frame}, ${moment(seen.seen)}` }, `${seen.scene} ${words(seen.camera.replace("CAM_", "")).toLowerCase()}`);
-    return make("tr", {}, first, ...[number(seen.camera_log_odds, 1), number(seen.lidar_log_odds, 1), number(seen.jepa_residual_log_odds, 1), number(seen.map_belief_log_odds, 1), number(seen.distance_m, 0, " m")].map((text) => make("td", {}, text)));
+    return make("tr", {}, first, ...[number(seen.jepa_residual_log_odds, 1), number(seen.map_belief_log_odds, 1), number(seen.distance_m, 0, " m")].map((text) => make("td", {}, text)));
   }));
   at("evidence").title = "log-odds for the change, from one sensor or the frozen encoder alone";
   at("pictures").replaceChildren(...(change.pictures.length ? change.pictures.map(figureOf) : [make("p", { class: "none" }, "no pictures of this change")]));

@@ -120,9 +120,10 @@ def test_recall_by_kind_counts_only_what_is_in_reach():
 
 
 # ------------------------------------------------------------------------------------------------------- false alarms
-def test_false_events_are_ten_metres_from_every_edit_in_reach_or_not():
+def test_false_events_lie_on_unchanged_street():
+    """Further than 20 m from every edit, in reach or not, as the kilometres are counted."""
     known = reach(edit("in", square(0)), edit("out", square(100)), seen=[True, False])
-    shapes = {"on": 0, "beside": 11.9, "far": 12.1, "by the other": 111.9, "far from it": 112.1}  # 1 + 10 + 1
+    shapes = {"on": 0, "beside": 21.9, "far": 22.1, "by the other": 121.9, "far from it": 122.1}  # 1 + 20 + 1
     events = [event(name, square(x_m)) for name, x_m in shapes.items()]
     assert false_events(events, known) == 2
     # Where the map is right, every event is false.
@@ -135,8 +136,23 @@ def test_kilometres_of_unchanged_street():
     # 200 m but for those from 80 to 120 (the disc has 128 corners: its ends are exact on the axes).
     assert unchanged_km([path], [point]) == pytest.approx(0.160, abs=1e-6)
     assert unchanged_km([path], []) == pytest.approx(0.200)
-    # There and back counts twice, though the line is the same.
+    # There and back is one street, but for the metres beside the turn; so are two drives, and one in the other lane.
     back = straight(np.concatenate([np.arange(0, 201, 5), np.arange(195, -1, -5)]))
-    assert unchanged_km([back], [point]) == pytest.approx(0.320, abs=1e-6)
-    assert unchanged_km([path, path], []) == pytest.approx(0.400)
+    assert unchanged_km([back], [point]) == pytest.approx(0.160, abs=0.016)
+    assert unchanged_km([path, path], []) == pytest.approx(0.200)
+    assert unchanged_km([path, straight(np.arange(0, 301, 5), y_m=4.0)], []) == pytest.approx(0.291, abs=0.002)
+    assert unchanged_km([path, straight(np.arange(0, 201, 5), y_m=40.0)], []) == pytest.approx(0.400)
     assert unchanged_km([straight([7])], []) == 0.0  # a single keyframe
+
+
+def test_edits_that_leave_no_trace_count_and_are_told_apart():
+    known = reach(
+        edit("way", square(0), "connectivity", "lane_connector"),
+        edit("way out of reach", square(50), "connectivity", "lane_connector"),
+        edit("lane", square(100), "connectivity", "lane"),
+        seen=[True, False, True],
+    )
+    events = [event("barriers", square(100), kind="connectivity", layer="lane")]
+    assert known.traceless == [0]
+    assert score_events(events, known) == EventScore(found=1, wrong=0, missed=1, aside=0)
+    assert score_events(events, known.visible) == EventScore(found=1, wrong=0, missed=0, aside=0)
