@@ -261,9 +261,11 @@ def _unseen(
     if element.layer not in PAINTED_AREAS:
         return
     reading = read_area(mosaic, element.geometry, element.layer)
-    if reading.seen_share >= SEEN_SHARE:
+    if reading.seen_share >= SEEN_SHARE and reading.can_tell:
         return
     words = f"only {reading.seen_share:.0%} of it was seen"
+    if reading.seen_share >= SEEN_SHARE:
+        words = "it was not seen sharply enough to show paint"
     candidate = Candidate(
         *(element.token, element.layer, "deletion", element.geometry, None, -np.inf, reading.seen_share, words)
     )
