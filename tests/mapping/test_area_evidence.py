@@ -106,7 +106,7 @@ def test_rain_leaves_little_contrast(tmp_path):
 def test_a_blotchy_road_with_dividers_has_no_crosswalk(tmp_path):
     """A third of the area is as bright as paint, on the crosswalk's place and before it; LiDAR sees road alone."""
     ground = road()
-    blotches = np.random.default_rng(1).random(ground.contrast.shape) < 0.2
+    blotches = np.random.default_rng(1).random(ground.contrast.shape) < 0.3
     ground.contrast[blotches] += 0.4
     for y_m in (5.0, 9.0):
         ground.line(shapely.LineString([(0, y_m), (24, y_m)]))
