@@ -1,7 +1,7 @@
 """Does the kerb lie where the prior map's drivable area ends? LiDAR returns of the ground step up there.
 
 Judged on strips along the outline, the road to the left. Where no step is seen nothing is said: there are edges without kerbs. Nor
-is anything said where a painted line runs along the outline: hatched areas end the road before the kerb does.
+is anything said of kerbs behind a painted line along the outline: hatched areas end the road before the kerb does.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ PEAK_M = 0.5  # within which a kerb is the highest step
 KNOWN_SHARE = 0.7  # of the ground between the middle of the road and a kerb
 ALONG_MEAN_M = 2.0
 CLEAR_M = 0.3  # from what stands there
+BEHIND_M = 1.5  # behind a kerb the ground stays up; behind a hedge or a wheel it falls again
 LEAST_RETURNS = 3
 LEAST_RUN_M = 5.0
-SEEN_SHARE = 0.5  # of the ground between the outline and the kerb
+SEEN_SHARE = (
+    0.15  # of the ground between the outline and the kerb: cars may be parked there, but no fence hides all of it
+)
 GAP_M = 6.0  # of a stretch that was not seen between two that moved
 
 
@@ -114,14 +117,14 @@ def judge_edge(strip: Strip) -> list[EdgeRun]:
     mean = uniform_filter1d(np.nan_to_num(left_m), size, mode="nearest") / np.maximum(known, 1e-6)
     moved = (np.abs(left_m) > HERE_M) & (np.abs(left_m - mean) < 0.7)  # nan is not
     # Kerbs shine a little, too, and where one has not moved it lies on the outline: it must not speak for what is metres ahead.
-    moved &= ~read_line(strip, SOLID_M).clear
+    moved &= (left_m > 0) | ~read_line(strip, SOLID_M).clear
     runs = _runs(moved, left_m, highest_m, strip)
     return [run for run in runs if run.length_m >= LEAST_RUN_M and run.seen_share >= SEEN_SHARE]
 
 
 def first_kerb(step_m: np.ndarray, left_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first step that whoever leaves the road meets, row by row: offsets (S,) and heights (S,); nan where there is none, or
-    where it cannot be known because the ground before it was not seen.
+    where it cannot be known because the ground before it was not seen, or where the ground falls again behind it: a thing.
 
     Args:
         step_m: (S, O), see :func:`kerb_steps`.
@@ -134,7 +137,11 @@ def first_kerb(step_m: np.ndarray, left_m: np.ndarray) -> tuple[np.ndarray, np.n
     first = is_kerb.argmax(1)
     rows = np.arange(len(steps))
     known = np.cumsum(np.isfinite(steps), 1)[rows, first] >= KNOWN_SHARE * (first + 1)
-    found = is_kerb.any(1) & known
+    behind = steps[rows, first][:, None] * -0.5 > steps
+    behind &= (np.arange(steps.shape[1]) > first[:, None]) & (
+        np.arange(steps.shape[1]) <= first[:, None] + round(BEHIND_M / ACROSS_M)
+    )
+    found = is_kerb.any(1) & known & ~behind.any(1)
     return np.where(found, left_m[columns][first], np.nan), np.where(found, steps[rows, first], np.nan)
 
 
@@ -181,14 +188,15 @@ def _runs(rows: np.ndarray, left_m: np.ndarray, step_m: np.ndarray, strip: Strip
     edges = np.flatnonzero(np.diff(np.concatenate([[0], bridged.astype(int), [0]])))
     runs = []
     for start, end in edges.reshape(-1, 2):
-        kerb_left_m = _filled(left_m[start:end])
+        kerb_left_m, known = _filled(left_m[start:end]), np.isfinite(left_m[start:end])
+        weight = strip.sums["paint"][0][start:end]
         runs.append(
             EdgeRun(
                 float(strip.s_m[start] - ALONG_M / 2),
                 float(strip.s_m[end - 1] + ALONG_M / 2),
                 kerb_left_m,
                 float(np.nanmedian(step_m[start:end])),
-                _seen_share(kerb_left_m, strip.sums["paint"][0][start:end], strip.left_m),
+                _seen_share(kerb_left_m[known], weight[known], strip.left_m),
                 int(np.median(strip.drives[start:end])),
             )
         )

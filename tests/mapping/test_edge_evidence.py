@@ -81,6 +81,23 @@ def test_a_painted_edge_line_is_an_edge(tmp_path):
     assert judged(tmp_path / "line", ground) == []
 
 
+def test_a_painted_line_does_not_silence_a_kerb_before_it(tmp_path):
+    """Whoever leaves the road meets the kerb first: the line is paint on a pavement."""
+    ground = road((0, 12, 8), (12, 32, 6.5), (32, 44, 8))
+    ground.line(LineString([(0, 8), (44, 8)]))
+    (run,) = judged(tmp_path, ground)
+    assert not run.outwards
+    assert np.median(run.left_m) == pytest.approx(1.5, abs=0.15)
+
+
+def test_a_hedge_is_no_kerb(tmp_path):
+    """The ground steps up into the road's side of it and down again behind it; a pavement stays up."""
+    assert len(judged(tmp_path / "pavement", road((0, 44, 6.5)))) == 1
+    hedge = road()
+    hedge.lift(box(0, 6.5, 44, 7.5), 0.2)
+    assert judged(tmp_path / "hedge", hedge) == []
+
+
 def test_behind_what_was_not_seen_nothing_is_known(tmp_path):
     """The ground before the kerb is hidden: there may be another kerb there."""
     ground = road((0, 44, 9.5))
