@@ -32,9 +32,12 @@ CLEAR_M = 0.3  # from what stands there
 BEHIND_M = 1.5  # behind a kerb the ground stays up; behind a hedge or a wheel it falls again
 LEAST_RETURNS = 3
 LEAST_RUN_M = 5.0
-SEEN_SHARE = (
-    0.15  # of the ground between the outline and the kerb: cars may be parked there, but no fence hides all of it
-)
+SEEN_SHARE = 0.5  # of the ground between the outline and the kerb, by cameras: behind a fence there may be anything
+ROWS_SHARE = 0.65  # of a stretch, in which the kerb was seen: what cars leave between them is less
+BEHIND_SHARE = (
+    0.55,
+    0.7,
+)  # of the ground behind the kerb, by the LiDAR; more of it where cameras saw less than their share
 GAP_M = 6.0  # of a stretch that was not seen between two that moved
 
 
@@ -47,6 +50,8 @@ class EdgeRun:
         left_m: (k,) offsets of the kerb to the left, into the road, every ``ALONG_M`` of the stretch.
         step_m: height of the kerb.
         seen_share: of the ground between the outline and the kerb, by cameras.
+        kerb_share: of the rows, in which the kerb was seen.
+        behind_share: of the ground behind the kerb, by the LiDAR.
         drives: that saw it.
     """
 
@@ -55,12 +60,20 @@ class EdgeRun:
     left_m: np.ndarray
     step_m: float
     seen_share: float
+    kerb_share: float
+    behind_share: float
     drives: int
 
     @property
     def length_m(self) -> float:
         """Of the stretch."""
         return self.to_m - self.from_m
+
+    @property
+    def is_certain(self) -> bool:
+        """It is long enough, and enough of it and around it was seen."""
+        least_behind = BEHIND_SHARE[self.seen_share < SEEN_SHARE]
+        return self.length_m >= LEAST_RUN_M and self.kerb_share >= ROWS_SHARE and self.behind_share >= least_behind
 
     @property
     def outwards(self) -> bool:
@@ -111,15 +124,16 @@ def _middle_of_longest(unseen: np.ndarray) -> int:
 
 def judge_edge(strip: Strip) -> list[EdgeRun]:
     """The stretches whose kerb lies elsewhere."""
-    left_m, highest_m = first_kerb(kerb_steps(strip), strip.left_m)
+    step_m = kerb_steps(strip)
+    left_m, highest_m = first_kerb(step_m, strip.left_m)
     size = max(3, round(3.0 / ALONG_M))
     known = uniform_filter1d(np.isfinite(left_m).astype(float), size, mode="nearest")
     mean = uniform_filter1d(np.nan_to_num(left_m), size, mode="nearest") / np.maximum(known, 1e-6)
     moved = (np.abs(left_m) > HERE_M) & (np.abs(left_m - mean) < 0.7)  # nan is not
     # Kerbs shine a little, too, and where one has not moved it lies on the outline: it must not speak for what is metres ahead.
     moved &= (left_m > 0) | ~read_line(strip, SOLID_M).clear
-    runs = _runs(moved, left_m, highest_m, strip)
-    return [run for run in runs if run.length_m >= LEAST_RUN_M and run.seen_share >= SEEN_SHARE]
+    behind = _behind(np.isfinite(step_m), left_m, strip.left_m)
+    return [run for run in _runs(moved, left_m, highest_m, behind, strip) if run.is_certain]
 
 
 def first_kerb(step_m: np.ndarray, left_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,6 +180,13 @@ def kerb_steps(strip: Strip) -> np.ndarray:
     return mean_of(range(-high, -low + 1)) - mean_of(range(low, high + 1))
 
 
+def _behind(known: np.ndarray, kerb_left_m: np.ndarray, left_m: np.ndarray) -> np.ndarray:
+    """(S,) share of the cells within ``BEHIND_M`` behind the kerb whose step is ``known`` (S, O); nan without a kerb."""
+    ahead_m = kerb_left_m[:, None] - left_m
+    near = (ahead_m > PEAK_M / 2) & (ahead_m <= BEHIND_M + PEAK_M / 2)
+    return np.where(np.isfinite(kerb_left_m), (known & near).sum(1) / np.maximum(near.sum(1), 1), np.nan)
+
+
 def _seen_share(left_m: np.ndarray, weight: np.ndarray, columns_m: np.ndarray) -> float:
     """Share of the ground between the outline and the kerb that cameras saw: behind a fence there may be anything.
 
@@ -179,7 +200,7 @@ def _seen_share(left_m: np.ndarray, weight: np.ndarray, columns_m: np.ndarray) -
     return float((weight[between] >= SEEN_WEIGHT).mean())
 
 
-def _runs(rows: np.ndarray, left_m: np.ndarray, step_m: np.ndarray, strip: Strip) -> list[EdgeRun]:
+def _runs(rows: np.ndarray, left_m: np.ndarray, step_m: np.ndarray, behind: np.ndarray, strip: Strip) -> list[EdgeRun]:
     bridged, unknown = rows.copy(), ~np.isfinite(left_m)
     gaps = np.flatnonzero(np.diff(np.concatenate([[0], unknown.astype(int), [0]]))).reshape(-1, 2)
     for start, end in gaps:  # a car that was parked there
@@ -197,6 +218,8 @@ def _runs(rows: np.ndarray, left_m: np.ndarray, step_m: np.ndarray, strip: Strip
                 kerb_left_m,
                 float(np.nanmedian(step_m[start:end])),
                 _seen_share(kerb_left_m[known], weight[known], strip.left_m),
+                float(known.mean()),
+                float(np.nanmean(behind[start:end])),
                 int(np.median(strip.drives[start:end])),
             )
         )
