@@ -14,5 +14,5 @@ probe_config = "configs/probes/bev_occupancy.py"
 data_root_variable = "AVJEPA_NUSCENES"
 generated = train_data.pop("dataset")
 real = dict(generated, root="data/nuscenes", scenes=("mini_train", "scene-0523"))
-train_data.update(dataset=dict(type=JoinedClips, datasets=(generated, real), repeats=(1, 2)))
+train_data.update(dataset=dict(type=JoinedClips, datasets=[generated, real], repeats=(1, 2)))
 monitor.dataset.update(root="data/nuscenes", scenes=("mini_val",))

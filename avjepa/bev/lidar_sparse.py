@@ -91,8 +91,11 @@ class SparseEncoder(nn.Module):
         x = self.stages[0](self.stem(x))
         for down, stage in zip(self.down, self.stages[1:], strict=True):
             x = stage(down(x))
-        # Not spconv's dense(): it indexes by a list, which torch is giving another meaning.
-        dense = x.features.new_zeros(voxels.num_frames, self.cells_z, *self.bev_shape, x.features.shape[1])
+        # Not spconv's dense(): it indexes by a list, which torch is giving another meaning. Written into its
+        # place in (M, C, Z, Y, X): turning the axes afterwards would copy a map that is mostly empty.
+        dense = x.features.new_zeros(voxels.num_frames, x.features.shape[1], self.cells_z, *self.bev_shape).movedim(
+            1, -1
+        )
         dense = dense.index_put(x.indices.long().unbind(1), x.features)  # (M, Z, Y, X, C)
         return dense.movedim(-1, 1).flatten(1, 2)  # (M, C * Z, Y, X)
 

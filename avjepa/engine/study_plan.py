@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,13 @@ class Objective:
         title: as tables show it.
         iterations: in place of the config's, its schedule stretched along; None for the config's own. Cheaper objectives get
             more, so that every one costs about as much.
+        options: settings of that config to change, by dotted key; values are numbers, names and lists of them.
     """
 
     config: str
     title: str
     iterations: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.iterations is not None and self.iterations < 1:
@@ -92,7 +94,7 @@ class StudyPlan:
 
     def training_options(self, objective: str, seed: int) -> dict[str, Any]:
         """Settings that a run changes in its config, as ``--cfg-options`` of tools/train.py."""
-        options = {"randomness.seed": seed}
+        options = {"randomness.seed": seed, **self.objectives[objective].options}
         iterations = self.objectives[objective].iterations
         if iterations is None:
             return options

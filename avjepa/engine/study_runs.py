@@ -129,7 +129,7 @@ class TrainingRun:
         """That trains it, or goes on."""
         data = ["--data", self.data] if self.data else []
         resume = ["--resume"] if self.checkpoint else []
-        options = [f"{key}={value}" for key, value in self.options.items()]
+        options = [f"{key}={_as_option(value)}" for key, value in self.options.items()]
         place = ["--work-dir", str(self.folder)]
         return [
             sys.executable,
@@ -145,6 +145,11 @@ class TrainingRun:
     def keep(self) -> None:
         """Write the record."""
         write_json(self.folder / RECORD, asdict(self.record))
+
+
+def _as_option(value: Any) -> str:
+    """As ``--cfg-options`` reads it."""
+    return f"[{','.join(map(_as_option, value))}]" if isinstance(value, list | tuple) else str(value)
 
 
 def runs_of(plan: StudyPlan, out: Path) -> list[TrainingRun]:

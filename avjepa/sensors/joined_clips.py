@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch.utils.data import Dataset
 
 from avjepa.errors import ConfigError
@@ -20,7 +22,7 @@ class JoinedClips(Dataset[Clip]):
         ConfigError: clips of the data sets do not fit in one batch.
     """
 
-    def __init__(self, datasets: tuple[NuScenesClips, ...], repeats: tuple[int, ...]) -> None:
+    def __init__(self, datasets: Sequence[NuScenesClips], repeats: Sequence[int]) -> None:
         if not datasets or len(datasets) != len(repeats) or min(repeats) < 1:
             raise ConfigError(f"want one number of repeats, at least 1, for each data set, got {repeats}")
         kinds = {(data.offsets, data.num_sweeps, data.image_size, tuple(data.cameras)) for data in datasets}

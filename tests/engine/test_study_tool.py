@@ -381,11 +381,3 @@ def test_the_schedule_is_stretched(place):
     assert cfg.train_cfg.max_iters == 18
     assert cfg.randomness.seed == 1
     assert [(part.begin, part.end) for part in cfg.param_scheduler] == [(0, 6), (6, 18)]
-
-
-def test_the_city_study_is_sound():
-    """Every config, head, metric and option that configs/studies/city.py names is there."""
-    plan = read_plan(ROOT / "configs" / "studies" / "city.py", None, None, None)
-    assert plan.reference == "jepa"
-    assert plan.training("no_grounding", 0).model.jepa.weights.occupancy == 0.0
-    assert plan.training("jepa", 0).train_cfg.max_iters == 200

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mmengine.config import DictAction
 
 from avjepa.engine import study_training
 from avjepa.engine.checkpoint import FORMAT, write_atomically
@@ -139,6 +142,18 @@ def test_options_reach_the_tool(tmp_path):
     run = train(tmp_path, "import sys; print(sys.argv[1:])")
     said = (run.folder / "train.log").read_text()
     assert f"['config.py', '--work-dir', '{run.folder}', '--cfg-options', 'randomness.seed=0']" in said
+
+
+def test_lists_among_the_options_are_read_as_such(tmp_path):
+    options = {
+        "train_data.dataset.datasets.1.scenes": ("mini_val", "scene-0523"),
+        "monitor.dataset.scenes": ("mini_train",),
+    }
+    command = replace(run_in(tmp_path), options=options).command(Path("train.py"))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    read = parser.parse_args(command[command.index("--cfg-options") :]).cfg_options
+    assert {key: tuple(value) for key, value in read.items()} == options
 
 
 def stop_when_begun(tmp_path: Path, script: str) -> list[TrainingRun]:

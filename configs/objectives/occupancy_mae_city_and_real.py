@@ -1,0 +1,7 @@
+"""Occupancy-MAE on the data of bev_jepa_city_and_real.py: generated drives with randomised sensors, and real ones."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..bev_jepa_city_and_real import *
+    from .occupancy_mae import model

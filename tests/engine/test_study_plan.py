@@ -1,0 +1,37 @@
+"""The studies in configs/studies/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from avjepa.engine.study_plan import read_plan
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_city_study_is_sound():
+    """Every config, head, metric and option that configs/studies/city.py names is there."""
+    plan = read_plan(ROOT / "configs" / "studies" / "city.py", None, None, None)
+    assert plan.reference == "jepa"
+    assert plan.training("no_grounding", 0).model.jepa.weights.occupancy == 0.0
+    assert plan.training("jepa", 0).train_cfg.max_iters == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "seen", "unseen"),
+    [
+        ("to_singapore", ("mini_train", "scene-0523"), ("mini_val",)),
+        ("to_boston", ("mini_val",), ("scene-0523",)),
+    ],
+)
+def test_no_pretraining_of_a_transfer_sees_the_scene_it_is_tested_on(name, seen, unseen):
+    plan = read_plan(ROOT / "configs" / "studies" / f"{name}.py", None, None, None)
+    trained_on = {o: plan.training(o, 1).train_data.dataset for o in plan.objectives}
+    scenes = {o: [tuple(part.scenes) for part in data.get("datasets", (data,))] for o, data in trained_on.items()}
+    with_real = ("jepa", "occupancy_mae", "bev_contrast")
+    assert scenes == {o: [("train",), seen] if o in with_real else [("train",)] for o in plan.objectives}
+    for task in plan.tasks:
+        probe = plan.probing(task)
+        assert (probe.train_data.dataset.scenes, probe.test_data.original.scenes) == (seen, unseen)
