@@ -35,7 +35,10 @@ LEAST_BAR = 0.01  # also of ground without any noise
 GONE = 0.7  # of the bar: below it there is no paint
 SEEN_SHARE = 0.6
 TWO_DASHES_M = 8.0  # one dash alone shows itself along less
-LEAST_RUN_M = {"gone": 12.0, "moved": 10.0, "colour": 6.0, "dashing": 9.0}
+ONE_DASH_M = 5.0  # of one alone, which must be as plain as
+PLAIN = 3.0  # bars
+PARALLEL_M = 0.25  # a line that moved is as far aside at both ends; other paint comes nearer by more
+LEAST_RUN_M = {"gone": 12.0, "moved": 8.0, "colour": 6.0, "dashing": 9.0}
 
 
 @dataclass(frozen=True)
@@ -117,12 +120,25 @@ def judge_line(element: MapElement, strip: Strip) -> list[LineRun]:
     findings: list[tuple[Finding, np.ndarray, np.ndarray]] = [("gone", gone, 1 - reading.here)]
     if element.colour:
         was_yellow = element.colour == "yellow"
-        other = reading.yellow < 0.35 if was_yellow else reading.yellow > 0.65
-        findings.append(("colour", on_line & other, np.abs(reading.yellow - was_yellow)))
+        nearest, near = _nearest(np.isfinite(reading.yellow))
+        yellow = np.where(near, reading.yellow[nearest], np.nan)
+        other = yellow < 0.35 if was_yellow else yellow > 0.65
+        findings.append(("colour", on_line & other, np.abs(yellow - was_yellow)))
     if element.dashed is not None:
         other = reading.painted > 0.75 if element.dashed else reading.painted < 0.5
         findings.append(("dashing", on_line & other, np.abs(reading.painted - (0.35 if element.dashed else 1.0))))
     return moved_runs + [run for finding, *rows in findings for run in _runs(finding, *rows, strip, reading)]
+
+
+def _nearest(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(S,) the nearest row that is known, for each row, and whether it lies within half a period: a gap is as its dashes are."""
+    rows, places = np.arange(len(known)), np.flatnonzero(known)
+    if not len(places):
+        return rows, known
+    after = np.searchsorted(places, rows).clip(1, max(1, len(places) - 1))
+    before, after = places[after - 1], places[np.minimum(after, len(places) - 1)]
+    nearest = np.where(rows - before <= after - rows, before, after)
+    return nearest, np.abs(nearest - rows) * ALONG_M <= PERIOD_M / 2
 
 
 def _moved(strip: Strip) -> tuple[np.ndarray, list[LineRun]]:
@@ -132,21 +148,18 @@ def _moved(strip: Strip) -> tuple[np.ndarray, list[LineRun]]:
     """
     place = read_line(strip, SOLID_M)
     found = place.seen & (place.aside >= 1) & (place.apart < 0.5 * place.aside)
-    known = np.flatnonzero(found | (place.here >= 1))
-    if not len(known):
-        return found, []
-    rows = np.arange(len(found))
-    after = np.clip(np.searchsorted(known, rows), 1, max(1, len(known) - 1))
-    before, after = known[after - 1], known[np.minimum(after, len(known) - 1)]
-    nearest = np.where(rows - before <= after - rows, before, after)
-    near = np.abs(nearest - rows) * ALONG_M <= PERIOD_M / 2
+    nearest, near = _nearest(found | (place.here >= 1))
     left_m = place.aside_left_m[nearest]
-    beside = place.seen & near & found[nearest] & _steady(left_m)
+    # Steadiness is that of the paint beside the line: what is noise there, where paint lies on the line, does not count.
+    beside = place.seen & near & found[nearest] & _steady(place.aside_left_m[_nearest(found)[0]])
     place = replace(place, aside_left_m=left_m)
     runs = []
     for run in _runs("moved", beside, (place.aside - place.apart)[nearest], strip, place):
         inside = (strip.s_m > run.from_m) & (strip.s_m < run.to_m)
-        if found[inside].sum() * ALONG_M >= TWO_DASHES_M:
+        shown_m, plain_m = (rows[inside].sum() * ALONG_M for rows in (found, found & (place.aside >= PLAIN)))
+        low_m, high_m = np.percentile(left_m[inside], (10, 90))
+        is_shown = shown_m >= TWO_DASHES_M or (shown_m >= ONE_DASH_M and plain_m >= 0.5 * shown_m)
+        if is_shown and high_m - low_m <= PARALLEL_M:
             runs.append(run)
     return beside, runs
 

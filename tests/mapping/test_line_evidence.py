@@ -166,6 +166,29 @@ def test_one_faint_dash_aside_is_not_a_line_that_moved(tmp_path):
     assert judged(tmp_path, faint((2, 0), (11, 0), (20, 0.5), (29, 0), (38, 0)), element=divider(dashed=True)) == []
 
 
+def test_one_plain_dash_aside_is_a_line_that_moved(tmp_path):
+    """As plain as paint is, and nothing where the map has the line."""
+    plain = faint((2, 0), (11, 0), (20, 0.6), (29, 0), (38, 0), contrast=0.6)
+    (run,) = judged(tmp_path, plain, element=divider(dashed=True))
+    assert (run.finding, run.left_m) == ("moved", pytest.approx(0.6, abs=0.1))
+    assert LINE.coords[0][0] + (run.from_m + run.to_m) / 2 == pytest.approx(21.5, abs=1.5)
+
+
+def test_gaps_have_the_colour_of_their_dashes(tmp_path):
+    """The change reaches from the first dash to the last, not from each to its gap."""
+    dashes = faint((2, 0), (14, 0), (26, 0), (38, 0), contrast=0.6)
+    runs = judged(tmp_path, dashes, element=divider("yellow", dashed=True))
+    assert [(run.finding, run.colour) for run in runs] == [("colour", "white")]
+    assert runs[0].length_m > 30
+
+
+def test_paint_that_comes_nearer_is_not_the_line(tmp_path):
+    """From 1 m aside to 0.5 m over 12 m, in a gap of the dashes."""
+    ground = faint((2, 0), (11, 0), (35, 0), (44, 0), contrast=0.6)
+    ground.line(LineString([(16, Y_M + 1.0), (28, Y_M + 0.5)]))
+    assert [run for run in judged(tmp_path, ground, element=divider(dashed=True)) if run.finding == "moved"] == []
+
+
 def test_faint_dashes_where_the_map_has_a_solid_line(tmp_path):
     (run,) = judged(tmp_path, faint((2, 0), (11, 0), (20, 0), (29, 0), (38, 0)))
     assert (run.finding, run.dashed) == ("dashing", True)
