@@ -13,12 +13,8 @@ objectives = dict(
     occupancy_mae_city=dict(config="../objectives/occupancy_mae.py", title="Occupancy-MAE, city"),
     bev_contrast_city=dict(config="../objectives/bev_contrast.py", title="BEVContrast, city"),
     jepa=dict(config="../bev_jepa_city_and_real.py", title="JEPA, city and real", options=with_real),
-    occupancy_mae=dict(
-        config="../objectives/occupancy_mae_city_and_real.py", title="Occupancy-MAE, city and real", options=with_real
-    ),
-    bev_contrast=dict(
-        config="../objectives/bev_contrast_city_and_real.py", title="BEVContrast, city and real", options=with_real
-    ),
+    occupancy_mae=dict(config="../transfer/occupancy_mae.py", title="Occupancy-MAE, city and real", options=with_real),
+    bev_contrast=dict(config="../transfer/bev_contrast.py", title="BEVContrast, city and real", options=with_real),
 )
 reference = "jepa"
 seeds = 3

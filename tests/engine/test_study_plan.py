@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from avjepa.engine.registry import build
 from avjepa.engine.study_plan import read_plan
+from avjepa.jepa.baselines.bev_contrast import BEVContrast
+from avjepa.jepa.baselines.occupancy_mae import OccupancyMAE
+from avjepa.jepa.model import BEVJEPA
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +36,10 @@ def test_no_pretraining_of_a_transfer_sees_the_scene_it_is_tested_on(name, seen,
     scenes = {o: [tuple(part.scenes) for part in data.get("datasets", (data,))] for o, data in trained_on.items()}
     with_real = ("jepa", "occupancy_mae", "bev_contrast")
     assert scenes == {o: [("train",), seen] if o in with_real else [("train",)] for o in plan.objectives}
+    models = {o: build(plan.training(o, 0).model.jepa) for o in with_real}
+    assert {o: type(model) for o, model in models.items()} == dict(
+        zip(with_real, (BEVJEPA, OccupancyMAE, BEVContrast), strict=True)
+    )
     for task in plan.tasks:
         probe = plan.probing(task)
         assert (probe.train_data.dataset.scenes, probe.test_data.original.scenes) == (seen, unseen)

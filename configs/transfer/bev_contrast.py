@@ -4,4 +4,6 @@ from mmengine.config import read_base
 
 with read_base():
     from ..bev_jepa_city_and_real import *
-    from .bev_contrast import model
+    from ..objectives.bev_contrast import model
+
+probe_config = None  # those of the city are for another model
