@@ -84,16 +84,6 @@ def trace(tmp_path):
     return tmp_path / "trace"
 
 
-@pytest.fixture(scope="module")
-def ray():
-    """One Ray for this file; it takes seconds to start."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install avjepa[fleet]")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
-    yield ray
-    ray.shutdown()
-
-
 @pytest.fixture(params=["serial", "ray"])
 def engine(request):
     """Arguments of run_logs for each engine."""

@@ -17,7 +17,7 @@ from shapely.ops import substring
 
 from avjepa.geometry.bands import line_poses, shifted
 from avjepa.mapping import closure_evidence, edge_evidence, line_evidence
-from avjepa.mapping.area_evidence import PLAIN, AreaReading, moved_stop_line, read_area
+from avjepa.mapping.area_evidence import PLAIN, REFLECTS, AreaReading, moved_stop_line, read_area
 from avjepa.mapping.line_evidence import LineRun, judge_line
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.new_paint import around, new_crosswalks
@@ -173,8 +173,8 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap, tiles: Iterable[
         ]
         for found in new_crosswalks(mosaic, tile, road, shapely.union_all(known)):
             reading = found.reading
-            reflects = 1.5 if np.isnan(reading.reflects) else reading.reflects
-            log_odds = surer(3.0 * (reflects - 1.3) + 1.0, reading.drives)
+            reflects = REFLECTS if np.isnan(reading.reflects) else reading.reflects
+            log_odds = surer(3.0 * (reflects - PLAIN) + 1.0, reading.drives)
             yield Candidate(
                 *(None, "ped_crossing", "insertion", None, found.area, log_odds, reading.seen_share, "a new crosswalk"),
                 sigma_m=0.3,

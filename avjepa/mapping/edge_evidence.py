@@ -34,10 +34,9 @@ LEAST_RETURNS = 3
 LEAST_RUN_M = 5.0
 SEEN_SHARE = 0.5  # of the ground between the outline and the kerb, by cameras: behind a fence there may be anything
 ROWS_SHARE = 0.65  # of a stretch, in which the kerb was seen: what cars leave between them is less
-BEHIND_SHARE = (
-    0.55,
-    0.7,
-)  # of the ground behind the kerb, by the LiDAR; more of it where cameras saw less than their share
+BEHIND_SHARE = 0.55  # of the ground behind the kerb, by the LiDAR
+BEHIND_UNSEEN_SHARE = 0.7  # of the same, where the cameras saw less than their share
+FALLS = 0.5  # of a step's height: behind a thing the ground falls again by more
 GAP_M = 6.0  # of a stretch that was not seen between two that moved
 
 
@@ -72,7 +71,7 @@ class EdgeRun:
     @property
     def is_certain(self) -> bool:
         """It is long enough, and enough of it and around it was seen."""
-        least_behind = BEHIND_SHARE[self.seen_share < SEEN_SHARE]
+        least_behind = BEHIND_SHARE if self.seen_share >= SEEN_SHARE else BEHIND_UNSEEN_SHARE
         return self.length_m >= LEAST_RUN_M and self.kerb_share >= ROWS_SHARE and self.behind_share >= least_behind
 
     @property
@@ -151,7 +150,7 @@ def first_kerb(step_m: np.ndarray, left_m: np.ndarray) -> tuple[np.ndarray, np.n
     first = is_kerb.argmax(1)
     rows = np.arange(len(steps))
     known = np.cumsum(np.isfinite(steps), 1)[rows, first] >= KNOWN_SHARE * (first + 1)
-    behind = steps[rows, first][:, None] * -0.5 > steps
+    behind = steps < -FALLS * steps[rows, first][:, None]
     behind &= (np.arange(steps.shape[1]) > first[:, None]) & (
         np.arange(steps.shape[1]) <= first[:, None] + round(BEHIND_M / ACROSS_M)
     )

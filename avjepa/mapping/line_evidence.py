@@ -35,8 +35,8 @@ LEAST_BAR = 0.01  # also of ground without any noise
 GONE = 0.7  # of the bar: below it there is no paint
 SEEN_SHARE = 0.6
 TWO_DASHES_M = 8.0  # one dash alone shows itself along less
-ONE_DASH_M = 5.0  # of one alone, which must be as plain as
-PLAIN = 3.0  # bars
+ONE_DASH_M = 5.0  # along so much even one alone is believed, if it is plain paint along half of that
+PLAIN_BARS = 3.0  # strength of plain paint
 PARALLEL_M = 0.25  # a line that moved is as far aside at both ends; other paint comes nearer by more
 LEAST_RUN_M = {"gone": 12.0, "moved": 8.0, "colour": 6.0, "dashing": 9.0}
 
@@ -156,7 +156,7 @@ def _moved(strip: Strip) -> tuple[np.ndarray, list[LineRun]]:
     runs = []
     for run in _runs("moved", beside, (place.aside - place.apart)[nearest], strip, place):
         inside = (strip.s_m > run.from_m) & (strip.s_m < run.to_m)
-        shown_m, plain_m = (rows[inside].sum() * ALONG_M for rows in (found, found & (place.aside >= PLAIN)))
+        shown_m, plain_m = (rows[inside].sum() * ALONG_M for rows in (found, found & (place.aside >= PLAIN_BARS)))
         low_m, high_m = np.percentile(left_m[inside], (10, 90))
         is_shown = shown_m >= TWO_DASHES_M or (shown_m >= ONE_DASH_M and plain_m >= 0.5 * shown_m)
         if is_shown and high_m - low_m <= PARALLEL_M:

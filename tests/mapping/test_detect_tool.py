@@ -140,15 +140,6 @@ def killed_once(root, version, scene, folder):
     survey_drive(root, load_index(root, version), scene, folder)
 
 
-@pytest.fixture
-def ray():
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install avjepa[fleet]")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
-    yield ray
-    ray.shutdown()
-
-
 def test_ray_with_a_dead_worker_reports_what_a_serial_run_does(made, ray, tmp_path, monkeypatch, capsys):
     """Its workers have another working directory than a tool that was given a relative --data."""
     options, _ = made

@@ -67,6 +67,22 @@ def test_a_parked_car_is_bridged(tmp_path):
     assert run.left_m == pytest.approx(np.full(len(run.left_m), -1.5), abs=0.4)
 
 
+def test_gaps_between_parked_cars_are_not_believed(tmp_path):
+    """As the car of the test above, but three of them: of the 24 m half are seen. Cars' own sides stand in rows like kerbs."""
+    ground = road((0, 10, 8), (10, 34, 9.5), (34, 44, 8))
+    for from_m in (13, 20, 27):
+        ground.stand(box(from_m, 6.8, from_m + 4.5, 8.6))
+        ground.hide(box(from_m, 8.6, from_m + 4.5, FAR_M))
+    assert judged(tmp_path, ground) == []
+
+
+def test_a_step_with_nothing_known_behind_it_is_not_believed(tmp_path):
+    """It may be the sill of whatever hides the ground there."""
+    ground = road((0, 44, 6.5))
+    ground.hide(box(0, 7.1, 44, FAR_M))
+    assert judged(tmp_path, ground) == []
+
+
 def test_parked_cars_alone_say_nothing(tmp_path):
     ground = road((0, 44, 8))
     ground.stand(box(4, 6.0, 40, 7.8))

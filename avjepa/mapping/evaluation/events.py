@@ -101,12 +101,15 @@ def unchanged_km(paths: Sequence[DrivePath], edits: Sequence[MapEdit]) -> float:
     as an event on it does.
     """
     zone = shapely.union_all([edit.geometry.buffer(SIGHT_M, quad_segs=32) for edit in edits])
-    total_m, driven = 0.0, shapely.GeometryCollection()
-    for path in paths:
-        segments, end_m, before = path.segments, np.cumsum(path.steps_m), driven.buffer(SAME_STREET_M)
-        for number, segment in enumerate(segments):
-            own = shapely.union_all(segments[:number][end_m[:number] < end_m[number] - SAME_PASS_M])
-            new = segment.difference(before).difference(own.buffer(SAME_STREET_M))
-            total_m += new.difference(zone).length
-        driven = driven.union(shapely.union_all(segments))
+    segments = np.concatenate([path.segments for path in paths])
+    drive = np.repeat(np.arange(len(paths)), [len(path.segments) for path in paths])
+    end_m = np.concatenate([np.cumsum(path.steps_m) for path in paths])
+    tree, total_m = shapely.STRtree(segments), 0.0
+    for number, segment in enumerate(segments):
+        near = tree.query(segment, predicate="dwithin", distance=SAME_STREET_M)
+        is_earlier = (drive[near] < drive[number]) | (
+            (drive[near] == drive[number]) & (end_m[near] < end_m[number] - SAME_PASS_M)
+        )
+        street = shapely.union_all(segments[near[is_earlier]]).buffer(SAME_STREET_M)
+        total_m += segment.difference(street).difference(zone).length
     return total_m / 1000

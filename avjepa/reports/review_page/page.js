@@ -205,7 +205,7 @@ function fill(change) {
     const first = make("td", { title: `${seen.frame}, ${moment(seen.seen)}` }, `${seen.scene} ${words(seen.camera.replace("CAM_", "")).toLowerCase()}`);
     return make("tr", {}, first, ...[number(seen.jepa_residual_log_odds, 1), number(seen.map_belief_log_odds, 1), number(seen.distance_m, 0, " m")].map((text) => make("td", {}, text)));
   }));
-  at("evidence").title = "log-odds for the change, from one sensor or the frozen encoder alone";
+  at("evidence").title = "log-odds for the change, from the frozen encoder alone; – where it was not asked";
   at("pictures").replaceChildren(...(change.pictures.length ? change.pictures.map(figureOf) : [make("p", { class: "none" }, "no pictures of this change")]));
 }
 
