@@ -25,6 +25,7 @@ class DrivePath:
         tokens: (n,) of the keyframes.
         timestamp_us: (n,) LiDAR times, ascending.
         xy_m: (n, 2) ego positions in metres of the map.
+        pictured: (n,) where the tables name a picture of every camera that the drive has.
     """
 
     scene: str
@@ -32,6 +33,7 @@ class DrivePath:
     tokens: tuple[str, ...]
     timestamp_us: np.ndarray
     xy_m: np.ndarray
+    pictured: np.ndarray
 
     @property
     def steps_m(self) -> np.ndarray:
@@ -83,10 +85,12 @@ def _path(index: NuScenesIndex, number: int) -> DrivePath:
     frames = np.flatnonzero((index.scene == number) & np.isfinite(index.global_T_ego).all((1, 2)))
     if not len(frames):
         raise DataError(f"scene {index.scene_name[number]} has no keyframe with a pose; leave it out")
+    has_picture = index.camera_file[frames] != ""
     return DrivePath(
         scene=str(index.scene_name[number]),
         city=str(index.scene_city[number]),
         tokens=tuple(map(str, index.token[frames])),
         timestamp_us=index.timestamp_us[frames],
         xy_m=index.global_T_ego[frames][:, :2, 3],
+        pictured=(has_picture | ~has_picture.any(0)).all(1),
     )

@@ -232,8 +232,14 @@ def test_osm_leaves_out_what_xml_cannot_hold(tmp_path):
 # --------------------------------------------------------------------------------------------------- frame predictions
 def test_frames_more_than_five_metres_apart():
     xy = np.array([[0, 0], [3, 0], [5, 0], [5.1, 0], [9, 0], [10.2, 0], [10.2, 0]])
-    assert spaced_frames(xy) == [0, 3, 5]
-    assert spaced_frames(np.zeros((0, 2))) == []
+    assert spaced_frames(xy, np.ones(7, bool)) == [0, 3, 5]
+    assert spaced_frames(np.zeros((0, 2)), np.ones(0, bool)) == []
+
+
+def test_frames_that_lack_a_picture_are_not_asked_and_no_distance_counts_from_them():
+    xy = np.array([[0, 0], [3, 0], [5, 0], [5.1, 0], [9, 0], [10.2, 0], [10.2, 0]])
+    assert spaced_frames(xy, np.array([0, 1, 1, 1, 1, 1, 1], bool)) == [1, 4]
+    assert spaced_frames(xy, np.array([1, 1, 1, 0, 1, 1, 1], bool)) == [0, 4]
 
 
 def test_the_range_is_measured_to_the_outer_ring():

@@ -5,7 +5,8 @@ What makes numbers disagree, and is therefore named:
     Positive class: TbV counts *match* as positive (precision, recall, AP), most others *mismatch*. Both APs are given.
     Range: less than 20 m from the ego position to a line, or to the outer ring of an area, on the ground; inside a large area the
         frame is a match.
-    Frames: the first, then each after more than 5 m of motion; a standing car is asked once.
+    Frames: the first, then each after more than 5 m of motion; a standing car is asked once, and never where a camera that the
+        drive has lacks its picture.
     mAcc: of a class that does not occur TbV takes the accuracy as 0, so that a drive without changes scores 0.5 at most.
 """
 
@@ -67,7 +68,7 @@ def predict_drives(changes: Sequence[MapChange], paths: Sequence[DrivePath]) -> 
     return [
         predict_frame(changes, path.scene, int(path.timestamp_us[frame]) * 1000, path.xy_m[frame])
         for path in paths
-        for frame in spaced_frames(path.xy_m)
+        for frame in spaced_frames(path.xy_m, path.pictured)
     ]
 
 
@@ -81,7 +82,7 @@ def true_frames(edits: Sequence[MapEdit], paths: Sequence[DrivePath]) -> dict[tu
         if any(in_range(edit.geometry, path.xy_m[frame]) for edit in edits)
         else MATCH
         for path in paths
-        for frame in spaced_frames(path.xy_m)
+        for frame in spaced_frames(path.xy_m, path.pictured)
     }
 
 

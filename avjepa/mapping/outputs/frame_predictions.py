@@ -1,7 +1,8 @@
 """Match or mismatch, frame by frame, in the shape of TbV's prediction files (johnwlambert/tbv).
 
-TbV looks at frames more than 5 m apart and calls one changed when an event is less than 20 m from the ego position, measured to a
-line or to the outer ring of an area. Its positive class is *match*: 1 where map and world agree, 0 where they do not.
+TbV looks at frames more than 5 m apart that lack no camera's picture, and calls one changed when an event is less than 20 m from
+the ego position, measured to a line or to the outer ring of an area. Its positive class is *match*: 1 where map and world agree, 0
+where they do not.
 """
 
 from __future__ import annotations
@@ -55,15 +56,17 @@ class FramePrediction:
             raise ValueError(f"bad confidence {self.confidence!r} or time {self.lidar_timestamp_ns!r}")
 
 
-def spaced_frames(xy_m: np.ndarray) -> list[int]:
-    """Indices of the frames that TbV looks at: the first, and each that is more than 5 m from the last one taken.
+def spaced_frames(xy_m: np.ndarray, pictured: np.ndarray) -> list[int]:
+    """Indices of the frames that TbV looks at (``generate_eval_timestamp_list.py``): of those with all pictures, the first, and
+    each that is more than 5 m from the last one taken.
 
     Args:
         xy_m: (n, 2) ego positions in time order.
+        pictured: (n,) whether every camera has a picture.
     """
     taken: list[int] = []
-    for index, xy in enumerate(xy_m):
-        if not taken or math.dist(xy, xy_m[taken[-1]]) > SPACING_M:
+    for index in np.flatnonzero(pictured).tolist():
+        if not taken or math.dist(xy_m[index], xy_m[taken[-1]]) > SPACING_M:
             taken.append(index)
     return taken
 

@@ -24,7 +24,9 @@ def straight(x_m, scene="drive", hours=0.0, y_m=0.0):
     x_m = np.asarray(x_m, dtype=float)
     times_us = START_US + round(hours * 3.6e9) + STEP_US * np.arange(len(x_m))
     tokens = tuple(f"{scene}-{number}" for number in range(len(x_m)))
-    return DrivePath(scene, "minicity-a", tokens, times_us, np.column_stack([x_m, np.full(len(x_m), y_m)]))
+    return DrivePath(
+        scene, "minicity-a", tokens, times_us, np.column_stack([x_m, np.full(len(x_m), y_m)]), np.ones(len(x_m), bool)
+    )
 
 
 def square(x_m, y_m=0.0, half_m=1.0):

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,7 +95,16 @@ def test_paths_of_a_root(tmp_path):
     assert path.xy_m[1] - path.xy_m[0] == pytest.approx([2.0, 0.05])
     assert path.steps_m[0] == pytest.approx(math.hypot(2.0, 0.05))
     assert shapely.length(path.segments) == pytest.approx(path.steps_m)
+    assert path.pictured.tolist() == [True] * 4
     with pytest.raises(DataError, match="scene-9999"):
         drive_paths(index, ["scene-0061", "scene-9999"])
     with pytest.raises(DataError, match="boston-seaport, singapore-onenorth"):
         drive_paths(index, ["scene-0061", "scene-0103"])
+
+
+def test_frames_without_a_picture_of_a_camera_that_the_drive_has(tmp_path):
+    index = load_index(write_toy_drive(tmp_path, keyframes=4))
+    files = index.camera_file.copy()
+    files[1, 2], files[:, 5] = "", ""  # a picture is missing; a camera was never there
+    (path,) = drive_paths(replace(index, camera_file=files), ["scene-0061"])
+    assert path.pictured.tolist() == [True, False, True, True]
