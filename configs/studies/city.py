@@ -58,6 +58,7 @@ tasks = dict(
             "test_data.far.future_offsets": future,
             **half,
         },
+        supervised=True,
     ),
     map=dict(
         config="../probes/map_city.py",
@@ -65,6 +66,7 @@ tasks = dict(
         heads=("conv",),
         metrics=("miou_hidden_near_iou@0.50",),
         options=half,
+        supervised=True,
         no_rivals=("prior map, copied",),  # it is nearly the truth by construction
     ),
     forecasting=dict(
