@@ -74,8 +74,8 @@ def write_recording(
         prior: the map that was checked.
         root: of the drives' files.
         index: of that root.
-        frames: usable keyframes of the index in the order of time, by number, each with its BEV pictures by name: (Y, X, 3) in
-            [0, 1]. Asked for one at a time.
+        frames: usable keyframes of the index in the order of time, by number, each with its BEV pictures by name, the same names
+            for all: (Y, X, 3) in [0, 1]. Asked for one at a time.
 
     Returns:
         How many camera and LiDAR files are missing or corrupt; they are left out.
@@ -89,7 +89,7 @@ def write_recording(
     if prior.frame != report.frame:
         raise ValueError(f"a prior of {prior.frame.name} for a report on {report.frame.name}")
     ways = {scene: _way(index, scene, report.frame.name) for scene in report.scenes}
-    bad_files, pictures, start = 0, {}, None
+    bad_files, start = 0, None
     with replacing(path) as temporary, _strict(rr):
         recording = rr.RecordingStream(APPLICATION, recording_id=report.run_id)
         recording.save(temporary)
@@ -100,19 +100,21 @@ def write_recording(
         _put_map(put, rr, prior, ways)
         for number, layers in frames:
             seen = np.datetime64(int(index.timestamp_us[number]), "us")
-            start = seen if start is None else start
+            if (
+                start is None
+            ):  # a viewer shows what it has read so far, and would make a blueprint of its own until it read this
+                start = seen
+                recording.send_blueprint(_blueprint(list(layers)))
             recording.set_time(TIMELINE, timestamp=seen)
             bad_files += _put_frame(put, rr, root, index, number)
             for name, picture in layers.items():
                 put(["bev", name], rr.EncodedImage(contents=_png(picture), media_type="image/png"))
-                pictures[name] = None
         if start is None:
             raise DataError(f"{path}: no keyframe to record; name a scene that has some")
         for change in report.changes:
             first_seen = start if change.first_seen is None else max(start, _utc(change.first_seen))
             recording.set_time(TIMELINE, timestamp=first_seen)
             _put_change(put, rr, change)
-        recording.send_blueprint(_blueprint(list(pictures)))
         recording.flush(blocking=True)
         recording.disconnect()
     if bad_files:
@@ -184,7 +186,7 @@ def _put_map(put: Log, rr: Any, prior: ElementMap, ways: Mapping[str, np.ndarray
     near = prior.near(around, 0.0)
     for layer in CONTEXT_LAYERS:
         elements = [element for element in near if element.layer == layer]
-        strips = [(strip, _paint(element)) for element in elements for strip in _strips(element.geometry, 0.0)]
+        strips = [(strip, _paint(element)) for element in elements for strip in _strips(element.geometry, 0.0, around)]
         if strips:
             shapes, colours = zip(*strips, strict=True)
             put(["world", "prior", layer], rr.LineStrips3D(shapes, colors=colours, radii=0.04), static=True)
@@ -223,9 +225,12 @@ def _put_change(put: Log, rr: Any, change: MapChange) -> None:
     put(["changes"], rr.TextLog(f"{title}: {change.description or change.change_id}", level=level, color=colour))
 
 
-def _strips(shape: BaseGeometry, z_m: float) -> list[np.ndarray]:
-    """Rings and lines of a shape, each (n, 3), on a level plane: maps know no height."""
+def _strips(shape: BaseGeometry, z_m: float, within: BaseGeometry | None = None) -> list[np.ndarray]:
+    """Rings and lines of a shape, each (n, 3), as far as they lie within another, on a level plane: maps know no height."""
     lines = shapely.get_parts([part.boundary if part.area > 0 else part for part in shapely.get_parts(shape)])
+    if within is not None:  # the outline of a city's roads is one ring
+        lines = shapely.get_parts(shapely.intersection(lines, within))
+        lines = lines[shapely.length(lines) > 0]
     return [np.c_[xy, np.full(len(xy), z_m)] for xy in map(shapely.get_coordinates, lines)]
 
 
@@ -243,7 +248,7 @@ def _blueprint(pictures: list[str]) -> Any:
         for camera in CAMERAS
     ]
     bev = [rrb.Spatial2DView(origin=f"/bev/{name}", name=name) for name in pictures]
-    world = rrb.Spatial3DView(origin="/world", contents="/world/**", name="world")
+    world = rrb.Spatial3DView(origin="/world/ego", contents="/world/**", name="world")  # the view goes along
     changes = rrb.TextLogView(origin="/changes", name="changes")
     above = rrb.Horizontal(world, rrb.Tabs(*bev), column_shares=[3, 2]) if bev else world
     below = rrb.Horizontal(rrb.Grid(*cameras, grid_columns=3), changes, column_shares=[3, 2])

@@ -55,12 +55,13 @@ def seen_at(index, *numbers):
 
 
 def prior_at(index):
-    """A crosswalk and a yellow divider where the drive begins, a stop line far away."""
+    """A crosswalk and a yellow divider where the drive begins, a stop line far away, a road from here to there."""
     x, y = index.global_T_ego[0, :2, 3]
     elements = [
         MapElement("crosswalk-7", "ped_crossing", box(x + 5, y - 3, x + 8, y + 3)),
         MapElement("divider-1", "road_divider", LineString([(x, y), (x + 9, y), (x + 9, y + 2)]), colour="yellow"),
         MapElement("far", "stop_line", box(x + 500, y, x + 502, y + 1)),
+        MapElement("road", "drivable_area", box(x - 500, y - 10, x + 500, y + 10)),
     ]
     return ElementMap.of(FRAMES[str(index.scene_city[0])], elements)
 
@@ -131,6 +132,10 @@ def test_a_drive_comes_back(tmp_path, rr, toy):
     assert found.static("/world/prior/road_divider", "LineStrip3D")[0][0] == pytest.approx([300.0, 900.0, 0.0])
     assert "/world/prior/ped_crossing" in found.entities
     assert "/world/prior/stop_line" not in found.entities, "further away than 80 m"
+    sides = [np.array(strip) for strip in found.static("/world/prior/drivable_area", "LineStrip3D")]
+    nearest_m = [np.linalg.norm(side[:, None] - index.global_T_ego[:, :3, 3], axis=2).min(1) for side in sides]
+    assert len(sides) == 2, "a kerb on either hand, and no end"
+    assert max(far_m.max() for far_m in nearest_m) == pytest.approx(80, abs=0.5)
     (way,) = found.static(f"/world/driven/{index.scene_name[0]}", "LineStrip3D")
     np.testing.assert_allclose(way, index.global_T_ego[:, :3, 3], atol=1e-3)
 
