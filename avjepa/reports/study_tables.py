@@ -232,9 +232,8 @@ def share_table(result: StudyResult, column: Column) -> TextTable:
         result.title(name): [score_cell(result, column, name, share) for share in result.label_shares]
         for name in result.names
     }
-    return TextTable(
-        f"{column.title}, {column.split}", [f"{100 * share:g} % of labels" for share in result.label_shares], rows
-    )
+    titles = [f"{100 * share:g} % of labels" for share in result.label_shares]
+    return TextTable(f"{column.title}, {column.split}", titles, said(rows))
 
 
 def runs_table(result: StudyResult) -> TextTable:
@@ -255,6 +254,11 @@ def runs_table(result: StudyResult) -> TextTable:
     columns = ["steps", *MONITORS.values(), "core-minutes a run", "minutes a run", "pretraining"]
     note = "Held-out monitors at the end of a run: mean ± standard deviation over seeds."
     return TextTable("pretraining", columns, rows, note)
+
+
+def said(rows: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The rows that say something."""
+    return {name: cells for name, cells in rows.items() if set(cells) != {NONE}}
 
 
 def score_cell(result: StudyResult, column: Column, name: str, share: float) -> str:

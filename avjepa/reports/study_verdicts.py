@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 
 from avjepa.probes.study import SUPERVISED
-from avjepa.reports.study_tables import BEST_ANSWER, NONE, StudyResult, TextTable, columns_of
+from avjepa.reports.study_tables import BEST_ANSWER, NONE, StudyResult, TextTable, columns_of, said
 from avjepa.reports.tables import gain_verdict, lower_is_better
 
 ONE_SEED = "one seed: no verdict"
@@ -50,7 +50,7 @@ def verdict_table(result: StudyResult, split: str) -> TextTable:
     note = (
         "A difference no larger than the larger spread over seeds is no gain. Each seed is held against the same seed."
     )
-    return TextTable(f"{result.title(result.reference)}, {split}", titles, rows, note)
+    return TextTable(f"{result.title(result.reference)}, {split}", titles, said(rows), note)
 
 
 def verdict(ours: Mapping[int, float], theirs: Mapping[int, float], title: str) -> str:
