@@ -1,8 +1,8 @@
 """Is a bay of the prior map's outline there? A bay leaves the edge of the road abruptly, and comes back to it as abruptly.
 
-Between two of its corners an outline leaves their chord so: away from the road (the map has a bay), or into it (the map has pavement,
-which a bay of the world replaces). Where the LiDAR's kerb runs along the chord, the one is gone and the other is new. A kerb that
-moved leaves slowly: it is edge_evidence.py's, as is a kerb that is anywhere else.
+Between two of its corners an outline leaves their chord so: away from the road (the map has a bay), or into it (the map has
+pavement, which a bay of the world replaces). Where the LiDAR's kerb runs along the chord, the one is gone and the other is new. A
+kerb that moved leaves slowly: it is edge_evidence.py's, as is a kerb that is anywhere else.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ DETAIL_M = 0.3  # outlines of masks are jagged by so much
 LENGTH_M = (6.0, 25.0)  # from a parked car with its tapers to a bus stop
 DEPTH_M = (1.8, 4.0)  # from a parked car to a bus, and what a jagged outline adds
 LONGEST_M = LENGTH_M[1] + 2 * DEPTH_M[1]  # along the outline
-STEEP_M = (
-    2.25  # within which a bay has most of its depth: of a taper of 1.5 m 1.05, of a kerb that moved 3.5 (bands.TAPER_M)
-)
+STEEP_M = 2.25  # within which a bay has most of its depth: with a taper of 1.5 m in 1.05, of 5 m (a moved kerb) in 3.5
 MOST = 0.7  # of the depth
 BESIDE_M = 2.0  # before and behind a bay the outline goes on along its chord
 ASTRAY_M = 1.0  # and may bend away from it by so much there: roads curve
