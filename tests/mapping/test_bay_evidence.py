@@ -85,6 +85,11 @@ def test_a_hatched_area_is_no_pavement(tmp_path):
         (outline(3.0, taper_m=5.0, end_m=40.0), 0),
         (outline(2.5, end_m=BEGIN_M + 5), 0),  # too short for a car
         (outline(2.5, end_m=BEGIN_M + 27), 0),
+        (
+            LineString([(44, 8), (28, 8), (27.3, 6), (26.5, 11), (17.5, 11), (16, 8), (2, 8)]),
+            0,
+        ),  # behind a nose of pavement
+        (LineString([(44, 8), (28, 8), (31, 11), (13, 11), (16, 8), (2, 8)]), 0),  # a yard, wider than its mouth
         (LineString([(44, 8), (24, 8), (23, 11), (2, 11)]), 0),  # a road that becomes wider
         (
             LineString([(30, 0), (28, 8), (26.5, 11), (17.5, 11), (16, 8), (14, 0)]),
