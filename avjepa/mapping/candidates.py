@@ -18,6 +18,7 @@ from shapely.ops import substring
 from avjepa.geometry.bands import line_poses, shifted
 from avjepa.mapping import closure_evidence, edge_evidence, line_evidence
 from avjepa.mapping.area_evidence import PLAIN, REFLECTS, AreaReading, moved_stop_line, read_area
+from avjepa.mapping.bay_evidence import Bay, judge_bays
 from avjepa.mapping.line_evidence import LineRun, judge_line
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.new_paint import around, new_crosswalks
@@ -182,11 +183,15 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap, tiles: Iterable[
 
 
 def kerb_candidates(mosaic: Mosaic, prior: ElementMap, outlines: Iterable[LineString]) -> Iterator[Candidate]:
-    """Stretches of the drivable area's outlines whose kerb lies elsewhere."""
+    """Bays of the drivable area's outlines that are gone or new, and other stretches whose kerb lies elsewhere."""
     areas = prior.layer("drivable_area")
     for outline in outlines:
+        bays = list(judge_bays(mosaic, outline))
+        yield from (_bay_candidate(bay, areas) for bay in bays)
         for run in edge_evidence.judge_edge(mosaic.strip(outline, edge_evidence.HALF_WIDTH_M)):
             strip = run.strip(outline)
+            if any(bay.area.intersection(strip).area > strip.area / 2 for bay in bays):
+                continue  # the same, told better
             left_m = float(np.median(run.left_m))
             log_odds = surer(-1.5 + 1.5 * abs(left_m) + 0.1 * run.length_m, run.drives)
             words = f"a kerb moved {'out' if run.outwards else 'in'} by {abs(left_m):.1f} m"
@@ -195,6 +200,17 @@ def kerb_candidates(mosaic: Mosaic, prior: ElementMap, outlines: Iterable[LineSt
             yield Candidate(
                 owner.token, "drivable_area", "geometry", *sides, log_odds, run.seen_share, words, sigma_m=0.2
             )
+
+
+def _bay_candidate(bay: Bay, areas: Iterable[MapElement]) -> Candidate:
+    log_odds = surer(-1.5 + 1.5 * bay.depth_m + 0.1 * bay.length_m, bay.drives)  # as of a kerb that moved
+    if bay.is_new:
+        names, sides = (None, "drivable_area", "insertion"), (None, bay.area)
+    else:
+        owner = min(areas, key=lambda element: element.geometry.distance(bay.area))
+        names, sides = (owner.token, "drivable_area", "deletion"), (bay.area, None)
+    words = f"a new bay, {bay.depth_m:.1f} m deep" if bay.is_new else f"a bay, {bay.depth_m:.1f} m deep, is gone"
+    return Candidate(*names, *sides, log_odds, bay.seen_share, words, sigma_m=0.3 if bay.is_new else None)
 
 
 def closure_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidate]:

@@ -2,8 +2,8 @@
 
     1  mosaic      the surveys of all drives, added cell by cell (survey.py, mosaic.py)
     2  evidence    each painted line, crosswalk, stop line, kerb and lane of the prior near the drives, judged on what was seen
-                   of it (line_evidence.py, area_evidence.py, edge_evidence.py, closure_evidence.py), and crosswalks that the prior
-                   lacks (new_paint.py)
+                   of it (line_evidence.py, area_evidence.py, edge_evidence.py, bay_evidence.py, closure_evidence.py), and
+                   crosswalks that the prior lacks (new_paint.py)
     3  candidates  one for each difference, with its log-odds (candidates.py)
     4  weighing    with an evidence file: what a frozen encoder says of each, and log-odds that were calibrated (weighing.py)
     5  changes     the surest of candidates that say the same of one place; confidence; who saw it (sightings.py), and when it
@@ -209,10 +209,7 @@ def believed_from(
         time_us = first_sure(one, bar)
         return None if time_us is None else utc(time_us)
     shape = _shape(candidate)
-    if candidate.element_id is None:
-        tile = GRID.tile_of(GRID.cells_of(np.array([shape.centroid.coords[0]])))[0]
-        judge_again = partial(new_crosswalk_candidates, prior=prior, tiles=[(int(tile[0]), int(tile[1]))])
-    elif candidate.layer == "drivable_area":
+    if candidate.layer == "drivable_area":
         around = shape.buffer(AROUND_KERB_M)
         lines = [
             line.intersection(around) for line in outlines(_drivable(prior, around), mosaic) if line.intersects(shape)
@@ -220,6 +217,9 @@ def believed_from(
         judge_again = partial(
             kerb_candidates, prior=prior, outlines=[part for line in lines for part in lines_of(line)]
         )
+    elif candidate.element_id is None:
+        tile = GRID.tile_of(GRID.cells_of(np.array([shape.centroid.coords[0]])))[0]
+        judge_again = partial(new_crosswalk_candidates, prior=prior, tiles=[(int(tile[0]), int(tile[1]))])
     else:
         judge_again = partial(element_candidates, prior=prior, element=prior.elements[candidate.element_id])
     return first_confirmed(

@@ -131,7 +131,7 @@ def judge_edge(strip: Strip) -> list[EdgeRun]:
     moved = (np.abs(left_m) > HERE_M) & (np.abs(left_m - mean) < 0.7)  # nan is not
     # Kerbs shine a little, too, and where one has not moved it lies on the outline: it must not speak for what is metres ahead.
     moved &= (left_m > 0) | ~read_line(strip, SOLID_M).clear
-    behind = _behind(np.isfinite(step_m), left_m, strip.left_m)
+    behind = share_behind(np.isfinite(step_m), left_m, strip.left_m)
     return [run for run in _runs(moved, left_m, highest_m, behind, strip) if run.is_certain]
 
 
@@ -179,14 +179,14 @@ def kerb_steps(strip: Strip) -> np.ndarray:
     return mean_of(range(-high, -low + 1)) - mean_of(range(low, high + 1))
 
 
-def _behind(known: np.ndarray, kerb_left_m: np.ndarray, left_m: np.ndarray) -> np.ndarray:
+def share_behind(known: np.ndarray, kerb_left_m: np.ndarray, left_m: np.ndarray) -> np.ndarray:
     """(S,) share of the cells within ``BEHIND_M`` behind the kerb whose step is ``known`` (S, O); nan without a kerb."""
     ahead_m = kerb_left_m[:, None] - left_m
     near = (ahead_m > PEAK_M / 2) & (ahead_m <= BEHIND_M + PEAK_M / 2)
     return np.where(np.isfinite(kerb_left_m), (known & near).sum(1) / np.maximum(near.sum(1), 1), np.nan)
 
 
-def _seen_share(left_m: np.ndarray, weight: np.ndarray, columns_m: np.ndarray) -> float:
+def share_seen(left_m: np.ndarray, weight: np.ndarray, columns_m: np.ndarray) -> float:
     """Share of the ground between the outline and the kerb that cameras saw: behind a fence there may be anything.
 
     Args:
@@ -216,7 +216,7 @@ def _runs(rows: np.ndarray, left_m: np.ndarray, step_m: np.ndarray, behind: np.n
                 float(strip.s_m[end - 1] + ALONG_M / 2),
                 kerb_left_m,
                 float(np.nanmedian(step_m[start:end])),
-                _seen_share(kerb_left_m[known], weight[known], strip.left_m),
+                share_seen(kerb_left_m[known], weight[known], strip.left_m),
                 float(known.mean()),
                 float(np.nanmean(behind[start:end])),
                 int(np.median(strip.drives[start:end])),
