@@ -64,6 +64,6 @@ def test_the_same_strip_is_looked_at_once(monkeypatch):
     assert seen.ridge_share(poses.copy(), LINE_M, SIDES_M) is first
     assert len(looks) == once > 0
     assert seen.ridge_share(poses, 2 * LINE_M, SIDES_M) != first
-    assert seen.ridge_share(poses + [1.0, 0.0, 0.0], LINE_M, SIDES_M) != first
+    assert seen.ridge_share(poses + 1.0, LINE_M, SIDES_M) != first
     with pytest.raises(ValueError, match="read-only"):
         first += 1
