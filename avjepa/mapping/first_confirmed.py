@@ -33,7 +33,7 @@ def first_confirmed(
     """When the same candidate first reaches ``log_odds``, UTC; None if it never does.
 
     Parts from which the place was within reach are looked at in the order of time over all drives; the time is that of the last
-    such keyframe of the part.
+    such keyframe of the part. Each part is read once, however many come after it.
 
     Args:
         candidate: as all parts show it.
@@ -49,11 +49,10 @@ def first_confirmed(
         for number, drive in enumerate(drives)
         for last in _ends_in_reach(drive, shape)
     )
-    upto = [0] * len(drives)
+    passing = sorted({number for _, number, _ in parts})
+    mosaic = Mosaic([surveys[number] for number in passing], [0] * len(passing), views)
     for timestamp_us, number, part in parts:
-        upto[number] = part + 1
-        seen = [i for i, count in enumerate(upto) if count]
-        mosaic = Mosaic([surveys[i] for i in seen], [upto[i] for i in seen], views)
+        mosaic.go_on(passing.index(number), part + 1)
         for again in judge(mosaic):
             same = (again.layer, again.kind, again.element_id) == (
                 candidate.layer,

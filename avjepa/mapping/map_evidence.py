@@ -259,9 +259,12 @@ def load_map_evidence(path: Path) -> MapEvidence:
     except Exception as error:  # torch raises a different type for each kind of damage
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: not readable ({reason}); train it again") from error
-    if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not map evidence; make some with tools/train_map_evidence.py")
+    if content.get("version") != VERSION:
         raise CheckpointError(
-            f"{path}: not map evidence of version {VERSION}; make it with tools/train_map_evidence.py"
+            f"{path}: map evidence of version {content.get('version')}, not {VERSION}; "
+            "make it again with tools/train_map_evidence.py"
         )
     try:
         return _evidence(content)

@@ -63,18 +63,26 @@ class Mosaic:
 
     Args:
         folders: of the surveys, one a drive.
-        upto: how many parts of each count, as if the drives had ended there; None for all.
+        upto: how many parts of each count, as if the drives had ended there; None for all. :meth:`go_on` lets them go on.
         views: the cameras of all drives, of which strips know how sharply they saw a line; None for perfect ones.
     """
 
     def __init__(self, folders: Sequence[Path], upto: Sequence[int] | None = None, views: Views | None = None) -> None:
         self.folders = list(folders)
         self.views = views
-        parts = [parts_of(folder) for folder in folders]
-        if upto is not None:
-            parts = [some[:count] for some, count in zip(parts, upto, strict=True)]
-        self._parts_of: list[dict[Tile, list[Path]]] = [_by_tile(some) for some in parts]
-        self._open: OrderedDict[tuple[int, Tile], Layers] = OrderedDict()
+        self._parts = [parts_of(folder) for folder in folders]
+        self._upto = [0] * len(self._parts)
+        self._parts_of: list[dict[Tile, list[Path]]] = [{} for _ in self._parts]
+        self._open: OrderedDict[tuple[int, Tile], tuple[int, Layers]] = OrderedDict()  # sums of that many parts
+        for drive, count in enumerate(map(len, self._parts) if upto is None else upto):
+            self.go_on(drive, count)
+
+    def go_on(self, drive: int, upto: int) -> None:
+        """Count the parts of a drive up to that many; sums of tiles that are open are kept, and grow by the new parts alone."""
+        for part in self._parts[drive][self._upto[drive] : upto]:
+            for tile in tiles_in(part):
+                self._parts_of[drive].setdefault(tile, []).append(part)
+        self._upto[drive] = max(self._upto[drive], upto)
 
     def tiles(self) -> list[Tile]:
         """Tiles that any drive saw."""
@@ -143,14 +151,16 @@ class Mosaic:
         return *self.sample(xy_m), xy_m
 
     def _tile(self, drive: int, tile: Tile) -> Layers:
-        key = (drive, tile)
-        if key not in self._open:
-            parts = [read_tile(part, tile) for part in self._parts_of[drive][tile]]
-            self._open[key] = {name: sum(part[name] for part in parts) for name in LAYERS}
-            if len(self._open) > OPEN_TILES:
-                self._open.popitem(last=False)
-        self._open.move_to_end(key)
-        return self._open[key]
+        """Sums of a drive, of all parts that count."""
+        parts = self._parts_of[drive][tile]
+        done, sums = self._open.pop((drive, tile), (0, {}))
+        for part in parts[done:]:
+            new = read_tile(part, tile)
+            sums = {name: sums[name] + new[name] for name in LAYERS} if sums else new
+        self._open[drive, tile] = len(parts), sums  # the latest one
+        if len(self._open) > OPEN_TILES:
+            self._open.popitem(last=False)
+        return sums
 
 
 def stays(sums: Layers) -> np.ndarray:
@@ -158,12 +168,3 @@ def stays(sums: Layers) -> np.ndarray:
     other times; what cameras did not look at may have stayed.
     """
     return (sums["stands"][0] > 0) & (sums["paint"][0] < FREE_WEIGHT)
-
-
-def _by_tile(parts: Sequence[Path]) -> dict[Tile, list[Path]]:
-    """The parts that saw each tile."""
-    found: dict[Tile, list[Path]] = {}
-    for part in parts:
-        for tile in tiles_in(part):
-            found.setdefault(tile, []).append(part)
-    return found

@@ -8,6 +8,7 @@ sides shows no ridge, however bright its paint.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import shapely
@@ -20,6 +21,7 @@ from avjepa.mapping.survey import SurveyedDrive
 from avjepa.sensors.nuscenes_index import NuScenesIndex
 
 STEP_M = 0.1  # of numerical derivatives on the ground
+KEPT = 256  # answers: an element is judged part after part on the same strips, see first_confirmed.py
 BLUR = 0.5  # standard deviation in pixels: a pixel's own width, and interpolation between pixels
 
 
@@ -36,6 +38,7 @@ class Views:
         self.index = index
         self.frames = np.array([number_of[frame.token] for drive in drives for frame in drive.frames], int)
         self.xy_m = index.global_T_ego[self.frames, :2, 3]
+        self._kept = lru_cache(KEPT)(self._ridge_share)
 
     def ridge_share(self, poses: np.ndarray, line_m: float, sides_m: tuple[float, float]) -> np.ndarray:
         """(k,) share of the ridge of a line at poses (k, 3) along it that is left in the mean of all views, weighted as surveys
@@ -46,6 +49,10 @@ class Views:
             line_m: half the width over which the line itself is averaged.
             sides_m: between which offsets the ground beside it is.
         """
+        return self._kept(np.asarray(poses, float).tobytes(), line_m, sides_m)
+
+    def _ridge_share(self, poses_bytes: bytes, line_m: float, sides_m: tuple[float, float]) -> np.ndarray:
+        poses = np.frombuffer(poses_bytes).reshape(-1, 3)
         total, weights = np.zeros(len(poses)), np.zeros(len(poses))
         box = shapely.box(*(poses[:, :2].min(0)), *(poses[:, :2].max(0)))
         for n in self.frames[shapely.distance(shapely.points(self.xy_m), box) < REACH_M + 2]:
@@ -53,7 +60,9 @@ class Views:
                 width_m, weight = self._pixels(poses, int(n), int(camera))
                 total += weight * blurred_ridge(width_m, line_m, sides_m)
                 weights += weight
-        return total / np.maximum(weights, 1e-9)
+        share = total / np.maximum(weights, 1e-9)
+        share.flags.writeable = False  # it is given out again
+        return share
 
     def _pixels(self, poses: np.ndarray, n: int, camera: int) -> tuple[np.ndarray, np.ndarray]:
         """Width of one pixel across each pose, in metres of the ground, and the weight of this view; (k,) each."""

@@ -5,6 +5,7 @@ import pytest
 import shapely
 from shapely.geometry import box
 
+from avjepa.mapping import mosaic, tiles
 from avjepa.mapping.candidates import painted_area_candidates
 from avjepa.mapping.detect import CONFIRMED
 from avjepa.mapping.first_confirmed import first_confirmed
@@ -18,8 +19,8 @@ CROSSWALK = MapElement("gone", "ped_crossing", box(10, -5, 14, 5))
 BAR = float(np.log(CONFIRMED / (1 - CONFIRMED)))
 
 
-def judge(mosaic):
-    return painted_area_candidates(mosaic, CROSSWALK, shapely.Polygon())
+def judge(seen):
+    return painted_area_candidates(seen, CROSSWALK, shapely.Polygon())
 
 
 def survey(folder, weights, from_m=0.0):
@@ -65,3 +66,30 @@ def test_another_element_is_not_this_one(tmp_path):
     other = MapElement("other", "ped_crossing", CROSSWALK.geometry)
     (candidate,) = painted_area_candidates(Mosaic([folder]), other, shapely.Polygon())
     assert first_confirmed(candidate, judge, BAR, [folder], [read_survey(folder)]) is None
+
+
+def test_each_part_is_read_once(tmp_path, monkeypatch):
+    """However many drives pass a place of which too little is seen; what they give at every moment is what a new mosaic gives."""
+    folders = [survey(tmp_path / f"{n}", (0.02,) * 3, from_m=-8.0) for n in range(4)]
+    (candidate,) = judge(Mosaic([survey(tmp_path / "whole", (1.0, 1.0))]))
+    reads, looks = [], []
+
+    def read(part, tile):
+        reads.append((part, tile))
+        return tiles.read_tile(part, tile)
+
+    def judge_and_compare(seen):
+        looks.append(seen.in_area(CROSSWALK.geometry)[0])
+        return judge(seen)
+
+    monkeypatch.setattr(mosaic, "read_tile", read)
+    drives = [read_survey(folder) for folder in folders]
+    assert first_confirmed(candidate, judge_and_compare, BAR, folders, drives) is None
+    assert len(looks) == 4 * 3  # parts in reach, of all drives
+    assert len(reads) == len(set(reads))
+    upto = [0] * 4
+    for step, sums in enumerate(looks):  # all drives began at one time: they go on in turn
+        upto[step % 4] += 1
+        fresh = Mosaic(folders, upto).in_area(CROSSWALK.geometry)[0]
+        assert all(np.array_equal(sums[name], fresh[name]) for name in fresh)
+    assert looks[0]["paint"][0].sum() < looks[-1]["paint"][0].sum()

@@ -1,6 +1,8 @@
 """Evidence trained, calibrated and used on the toy drive, by its tools; mistakes are one line."""
 
 import json
+import shutil
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,10 +11,11 @@ from shapely.geometry import box
 
 from avjepa.city.map_files import write_map_expansion
 from avjepa.cli import run_tool
+from avjepa.errors import ConfigError, DataError
 from avjepa.mapping.frames import frame_of_city
 from avjepa.mapping.geojson_maps import write_geojson_map
 from avjepa.mapping.map_edits import ElementEdit, write_truth
-from avjepa.mapping.map_evidence import drive_key, load_map_evidence
+from avjepa.mapping.map_evidence import drive_key, load_map_evidence, save_map_evidence
 from avjepa.mapping.outputs.geojson import read_changes_geojson
 from avjepa.mapping.outputs.local_json import read_local_json
 from avjepa.mapping.vector_map import ElementMap, MapElement
@@ -117,6 +120,58 @@ def test_evidence_is_calibrated_and_weighed(root, made, capsys):
     assert gone.confidence != hand
     (row,) = (row for row in figures["candidates"] if row["element"] == "gone")
     assert gone.confidence == pytest.approx(1 / (1 + 2.718281828 ** -row["log_odds"]), abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def surveyed(root, made):
+    """Surveys of the drive, judged with evidence that is not calibrated."""
+    detect(root, made, made / "surveyed")
+    return made / "surveyed"
+
+
+def test_files_and_cases_are_judged_together(root, made, surveyed, tmp_path):
+    """Every file has the same cases, and its own calibration: two priors give it twice the rows."""
+    files = [shutil.copy(made / "evidence.pth", tmp_path / name) for name in ("a.pth", "b.pth")]
+    save_map_evidence(files[0], replace(load_map_evidence(files[0]), calibration=None))
+    case = ["--case", str(made / "prior.geojson"), str(made / "truth.geojson"), str(surveyed)]
+    options = ["--data", str(root), "--cache", str(surveyed / "embeddings"), "--out", str(tmp_path / "figures.json")]
+    calibrate_map_evidence.main([*map(str, files), *case, *case, *options, "--fit"])
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert list(figures) == [str(file) for file in files]
+    assert figures[str(files[0])] == figures[str(files[1])]  # of the same networks
+    assert len(figures[str(files[0])]["candidates"]) == 6
+    assert figures[str(files[0])]["auroc"]["all"]["unchanged"] == 4
+    for file in files:
+        assert load_map_evidence(file).calibration.rows == 6
+        assert load_map_evidence(file).calibration.fitted_on == f"{root.name}: prior.geojson, prior.geojson"
+
+
+def test_alike_answers_and_truths_of_other_maps_are_refused(root, made, surveyed, tmp_path):
+    def calibrate(truth):
+        case = [str(made / "prior.geojson"), str(truth), str(surveyed)]
+        options = ["--data", str(root), "--cache", str(surveyed / "embeddings"), "--fit"]
+        calibrate_map_evidence.main([str(made / "evidence.pth"), "--case", *case, *options])
+
+    write_truth(tmp_path / "nothing.geojson", FRAME, [], [])
+    before = (made / "evidence.pth").read_bytes()
+    with pytest.raises(ConfigError, match="all 3 candidates are alike"):
+        calibrate(tmp_path / "nothing.geojson")
+    write_truth(tmp_path / "other.geojson", frame_of_city(CITIES[1]), [], [])
+    with pytest.raises(DataError, match=f"known changes of {CITIES[1]}, but the map is of {CITIES[0]}"):
+        calibrate(tmp_path / "other.geojson")
+    assert (made / "evidence.pth").read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_evidence_of_another_format_is_one_line(root, made, tmp_path, capsys, version):
+    content = torch.load(made / "evidence.pth", weights_only=True)
+    torch.save(content | {"version": version}, tmp_path / "old.pth")
+    options = ["--data", str(root), "--map", str(made / "prior.geojson"), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as left:
+        run_tool(lambda: detect_map_changes.main([*options, "--evidence", str(tmp_path / "old.pth")]))
+    assert left.value.code == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert f"old.pth: map evidence of version {version}, not 1; make it again with tools/train_map_evidence.py" in error
 
 
 @pytest.mark.parametrize(

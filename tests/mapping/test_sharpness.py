@@ -51,3 +51,19 @@ def test_nearer_views_count_more():
 
 def test_nobody_looks():
     assert views(0.0).ridge_share(np.array([[40.0, 0.0, 0.0], [0.0, 0.0, 0.0]]), LINE_M, SIDES_M).tolist() == [0, 0]
+
+
+def test_the_same_strip_is_looked_at_once(monkeypatch):
+    """Elements are judged part after part on the same strips; of another width, the answer is another."""
+    seen, looks = views(0.0), []
+    pixels = seen._pixels
+    monkeypatch.setattr(seen, "_pixels", lambda *given: looks.append(1) or pixels(*given))
+    poses = np.array([[11.0, 0.0, np.pi / 2]])
+    first = seen.ridge_share(poses, LINE_M, SIDES_M)
+    once = len(looks)
+    assert seen.ridge_share(poses.copy(), LINE_M, SIDES_M) is first
+    assert len(looks) == once > 0
+    assert seen.ridge_share(poses, 2 * LINE_M, SIDES_M) != first
+    assert seen.ridge_share(poses + 1.0, LINE_M, SIDES_M) != first
+    with pytest.raises(ValueError, match="read-only"):
+        first += 1
