@@ -202,3 +202,18 @@ def test_solid_paint_that_drifts_a_little_has_no_gaps(tmp_path):
     assert (run.finding, run.dashed) == ("dashing", False)
     assert run.length_m > 35
     assert judged(tmp_path / "right", ground) == []
+
+
+@pytest.mark.parametrize(("left", "findings"), [([], ["moved"]), ([(20, 0.0), (29, 0.0)], [])])
+def test_the_rim_of_a_shadow_does_not_outweigh_paint_on_the_line(tmp_path, left, findings):
+    """A ridge 1 m aside, 15 m long and no plain paint, twice as strong as the worn dashes: it is the line where those are gone."""
+    ground = faint((2, 0), (11, 0), (38, 0), *left, contrast=0.1)
+    ground.paint(box(17, Y_M + 0.9, 32, Y_M + 1.1), (0.2, 0.0))
+    assert [run.finding for run in judged(tmp_path, ground, element=divider(dashed=True))] == findings
+
+
+def test_a_ghost_does_not_hide_that_plain_paint_moved(tmp_path):
+    """What was painted over shines through, at a third of the new paint."""
+    ground = painted((0, 14, 0), (14, 34, 0.8), (34, 48, 0))
+    ground.line(LineString([(14, Y_M), (34, Y_M)]), (0.2, 0.0))
+    assert [run.finding for run in judged(tmp_path, ground)] == ["moved"]
