@@ -148,7 +148,7 @@ def _moved(strip: Strip) -> tuple[np.ndarray, list[LineRun]]:
     """
     place = read_line(strip, SOLID_M)
     is_plain = place.aside >= PLAIN_BARS
-    # Plain paint may leave a ghost of what it replaced; what is weaker, such as a shadow's rim, does not outweigh paint on the line.
+    # Plain paint may leave a ghost of what it replaced; what is weaker, as a shadow's rim is, does not outweigh paint on the line.
     is_left = place.apart < np.where(is_plain, 0.5 * place.aside, np.minimum(0.5 * place.aside, 1.0))
     found = place.seen & (place.aside >= 1) & is_left
     nearest, near = _nearest(found | (place.here >= 1))

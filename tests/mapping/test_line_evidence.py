@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from shapely.geometry import LineString, box
 
+from avjepa.mapping.detect import element_candidates
 from avjepa.mapping.line_evidence import HALF_WIDTH_M, LineRun, judge_line, ridge
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.sharpness import Views
 from avjepa.mapping.survey import read_survey
 from avjepa.mapping.vector_map import MapElement
-from tests.mapping.painted_ground import WHITE, YELLOW, PaintedGround, index_of, straight_frames
+from tests.mapping.painted_ground import WHITE, YELLOW, PaintedGround, index_of, prior_of, straight_frames
 
 Y_M = 6.0
 LINE = LineString([(2, Y_M), (46, Y_M)])
@@ -217,3 +218,18 @@ def test_a_ghost_does_not_hide_that_plain_paint_moved(tmp_path):
     ground = painted((0, 14, 0), (14, 34, 0.8), (34, 48, 0))
     ground.line(LineString([(14, Y_M), (34, Y_M)]), (0.2, 0.0))
     assert [run.finding for run in judged(tmp_path, ground)] == ["moved"]
+
+
+@pytest.mark.parametrize(("is_dashed", "told"), [(False, ["a dashed yellow line is now solid yellow"]), (True, [])])
+def test_a_crosswalk_over_a_line_is_no_gap_in_it(tmp_path, is_dashed, told):
+    """20 m of a line, of which the middle 3 m lie under a crosswalk that the map knows; either half is too short to be believed."""
+    line, crosswalk = LineString([(14, Y_M), (34, Y_M)]), box(22.5, 2, 25.5, 10)
+    ground = road()
+    ground.line(LineString([(5, Y_M), (43, Y_M)]), YELLOW, is_dashed)
+    under = ground.within(crosswalk)
+    ground.contrast[under] = ground.yellow[under] = 0
+    ground.zebra(crosswalk)
+    yellow = MapElement("divider-1", "road_divider", line, colour="yellow", dashed=True)
+    prior = prior_of(yellow, MapElement("crosswalk-1", "ped_crossing", crosswalk))
+    mosaic = Mosaic([ground.write(tmp_path / "a")])
+    assert [one.description for one in element_candidates(mosaic, prior, yellow)] == told
