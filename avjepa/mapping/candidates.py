@@ -35,6 +35,7 @@ MOST_DRIVES = 4
 PIECE_M = 8.0  # runs of one finding that are nearer are one
 DRIVEN_THROUGH = 2.5  # log-odds that a car takes that was surveyed where a lane is said to be closed
 KERB_MARGIN_M = 0.4  # inside the drivable area's outline: kerbs reflect more than the road
+COVERED_M = 0.3  # around other paint of the map: how far map and sensors may disagree about it
 PAINT_MARGIN_M = 0.7  # around known paint, where new paint is not looked for
 
 
@@ -66,12 +67,18 @@ def surer(log_odds: float, drives: int) -> float:
     return log_odds + SECOND_DRIVE * (min(drives, MOST_DRIVES) - 1) if log_odds > 0 and drives > 1 else log_odds
 
 
-def divider_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidate]:
-    """Stretches of a painted line that moved, are gone, or look another way; none of a divider that has no paint in the map."""
+def divider_candidates(mosaic: Mosaic, element: MapElement, taken: BaseGeometry) -> Iterator[Candidate]:
+    """Stretches of a painted line that moved, are gone, or look another way; none of a divider that has no paint in the map.
+
+    ``taken`` is other paint of the map: where a crosswalk lies over the line, the line is neither there nor missing.
+    """
     if element.subtype == NO_PAINT:
         return
+    covered = taken.buffer(COVERED_M)
     for line in lines_of(element.geometry):
-        runs = _joined(judge_line(element, mosaic.strip(line, line_evidence.HALF_WIDTH_M)))
+        strip = mosaic.strip(line, line_evidence.HALF_WIDTH_M)
+        strip = strip.rows(~shapely.contains(covered, shapely.line_interpolate_point(line, strip.s_m)))
+        runs = _joined(judge_line(element, strip))
         moved = [(run.from_m, run.to_m) for run in runs if run.finding == "moved"]
         for run in runs:
             hidden = any(run.from_m < to_m and run.to_m > from_m for from_m, to_m in moved)

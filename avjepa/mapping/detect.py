@@ -164,12 +164,11 @@ def find_candidates(mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement
 
 def element_candidates(mosaic: Mosaic, prior: ElementMap, element: MapElement) -> Iterator[Candidate]:
     """Candidates of one element of the prior."""
-    if element.layer in DIVIDERS:
-        yield from divider_candidates(mosaic, element)
-    elif element.layer in PAINTED_AREAS:
+    if element.layer in (*DIVIDERS, *PAINTED_AREAS):
         near = [other for other in prior.near(element.geometry, PAINT_M) if other.layer in PAINTED_AREAS]
-        others = [other.geometry for other in near if other.token != element.token]
-        yield from painted_area_candidates(mosaic, element, shapely.union_all(others))
+        taken = shapely.union_all([other.geometry for other in near if other.token != element.token])
+        candidates_of = divider_candidates if element.layer in DIVIDERS else painted_area_candidates
+        yield from candidates_of(mosaic, element, taken)
     elif element.layer == "lane":
         yield from closure_candidates(mosaic, element)
 

@@ -147,7 +147,10 @@ def _moved(strip: Strip) -> tuple[np.ndarray, list[LineRun]]:
     A gap between dashes lies where the nearest dash does.
     """
     place = read_line(strip, SOLID_M)
-    found = place.seen & (place.aside >= 1) & (place.apart < 0.5 * place.aside)
+    is_plain = place.aside >= PLAIN_BARS
+    # Plain paint may leave a ghost of what it replaced; what is weaker, as a shadow's rim is, does not outweigh paint on the line.
+    is_left = place.apart < np.where(is_plain, 0.5 * place.aside, np.minimum(0.5 * place.aside, 1.0))
+    found = place.seen & (place.aside >= 1) & is_left
     nearest, near = _nearest(found | (place.here >= 1))
     left_m = place.aside_left_m[nearest]
     # Steadiness is that of the paint beside the line: what is noise there, where paint lies on the line, does not count.
@@ -156,7 +159,7 @@ def _moved(strip: Strip) -> tuple[np.ndarray, list[LineRun]]:
     runs = []
     for run in _runs("moved", beside, (place.aside - place.apart)[nearest], strip, place):
         inside = (strip.s_m > run.from_m) & (strip.s_m < run.to_m)
-        shown_m, plain_m = (rows[inside].sum() * ALONG_M for rows in (found, found & (place.aside >= PLAIN_BARS)))
+        shown_m, plain_m = (rows[inside].sum() * ALONG_M for rows in (found, found & is_plain))
         low_m, high_m = np.percentile(left_m[inside], (10, 90))
         is_shown = shown_m >= TWO_DASHES_M or (shown_m >= ONE_DASH_M and plain_m >= 0.5 * shown_m)
         if is_shown and high_m - low_m <= PARALLEL_M:

@@ -57,6 +57,11 @@ class Strip:
         weight, total = self.sums["paint"][0], self.sums["paint"][channel]
         return np.where(weight >= SEEN_WEIGHT, total / np.maximum(weight, SEEN_WEIGHT), np.nan)
 
+    def rows(self, kept: np.ndarray) -> Strip:
+        """The kept rows (S,) bool alone, as if the line went on behind the others at once."""
+        sums = {name: total[:, kept] for name, total in self.sums.items()}
+        return Strip(self.s_m[kept], self.left_m, sums, self.drives[kept], self.sharp[kept])
+
 
 class Mosaic:
     """The sums of several surveys.

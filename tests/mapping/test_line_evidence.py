@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from shapely.geometry import LineString, box
 
+from avjepa.mapping.detect import element_candidates
 from avjepa.mapping.line_evidence import HALF_WIDTH_M, LineRun, judge_line, ridge
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.sharpness import Views
 from avjepa.mapping.survey import read_survey
 from avjepa.mapping.vector_map import MapElement
-from tests.mapping.painted_ground import WHITE, YELLOW, PaintedGround, index_of, straight_frames
+from tests.mapping.painted_ground import WHITE, YELLOW, PaintedGround, index_of, prior_of, straight_frames
 
 Y_M = 6.0
 LINE = LineString([(2, Y_M), (46, Y_M)])
@@ -202,3 +203,33 @@ def test_solid_paint_that_drifts_a_little_has_no_gaps(tmp_path):
     assert (run.finding, run.dashed) == ("dashing", False)
     assert run.length_m > 35
     assert judged(tmp_path / "right", ground) == []
+
+
+@pytest.mark.parametrize(("left", "findings"), [([], ["moved"]), ([(20, 0.0), (29, 0.0)], [])])
+def test_the_rim_of_a_shadow_does_not_outweigh_paint_on_the_line(tmp_path, left, findings):
+    """A ridge 1 m aside, 15 m long and no plain paint, twice as strong as the worn dashes: it is the line where those are gone."""
+    ground = faint((2, 0), (11, 0), (38, 0), *left, contrast=0.1)
+    ground.paint(box(17, Y_M + 0.9, 32, Y_M + 1.1), (0.2, 0.0))
+    assert [run.finding for run in judged(tmp_path, ground, element=divider(dashed=True))] == findings
+
+
+def test_a_ghost_does_not_hide_that_plain_paint_moved(tmp_path):
+    """What was painted over shines through, at a third of the new paint."""
+    ground = painted((0, 14, 0), (14, 34, 0.8), (34, 48, 0))
+    ground.line(LineString([(14, Y_M), (34, Y_M)]), (0.2, 0.0))
+    assert [run.finding for run in judged(tmp_path, ground)] == ["moved"]
+
+
+@pytest.mark.parametrize(("is_dashed", "told"), [(False, ["a dashed yellow line is now solid yellow"]), (True, [])])
+def test_a_crosswalk_over_a_line_is_no_gap_in_it(tmp_path, is_dashed, told):
+    """20 m of a line, of which the middle 3 m lie under a crosswalk that the map knows; either half is too short to be believed."""
+    line, crosswalk = LineString([(14, Y_M), (34, Y_M)]), box(22.5, 2, 25.5, 10)
+    ground = road()
+    ground.line(LineString([(5, Y_M), (43, Y_M)]), YELLOW, is_dashed)
+    under = ground.within(crosswalk)
+    ground.contrast[under] = ground.yellow[under] = 0
+    ground.zebra(crosswalk)
+    yellow = MapElement("divider-1", "road_divider", line, colour="yellow", dashed=True)
+    prior = prior_of(yellow, MapElement("crosswalk-1", "ped_crossing", crosswalk))
+    mosaic = Mosaic([ground.write(tmp_path / "a")])
+    assert [one.description for one in element_candidates(mosaic, prior, yellow)] == told
