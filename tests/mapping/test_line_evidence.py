@@ -233,3 +233,12 @@ def test_a_crosswalk_over_a_line_is_no_gap_in_it(tmp_path, is_dashed, told):
     prior = prior_of(yellow, MapElement("crosswalk-1", "ped_crossing", crosswalk))
     mosaic = Mosaic([ground.write(tmp_path / "a")])
     assert [one.description for one in element_candidates(mosaic, prior, yellow)] == told
+
+
+def test_a_line_that_lies_under_a_crosswalk_whole_says_nothing(tmp_path):
+    line, crosswalk = LineString([(20, Y_M), (28, Y_M)]), box(19, 2, 29, 10)
+    ground = road()
+    ground.zebra(crosswalk)
+    yellow = MapElement("divider-1", "road_divider", line, colour="yellow", dashed=True)
+    prior = prior_of(yellow, MapElement("crosswalk-1", "ped_crossing", crosswalk))
+    assert list(element_candidates(Mosaic([ground.write(tmp_path / "a")]), prior, yellow)) == []
