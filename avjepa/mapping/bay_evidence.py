@@ -17,12 +17,10 @@ from shapely.geometry.base import BaseGeometry
 from shapely.ops import substring
 
 from avjepa.mapping.edge_evidence import (
-    BEHIND_SHARE,
-    BEHIND_UNSEEN_SHARE,
     HALF_WIDTH_M,
     ROWS_SHARE,
-    SEEN_SHARE,
     first_kerb,
+    is_known_behind,
     kerb_steps,
     share_behind,
     share_seen,
@@ -48,10 +46,10 @@ class Bay:
     """A bay of an outline that the kerb does not follow.
 
     Attributes:
-        area: between the outline and the chord.
+        area: between the outline and the chord, in metres of the map.
         is_new: the world has a bay and the outline a piece of pavement; otherwise the outline's bay is gone.
         depth_m, length_m: of the outline's shape.
-        seen_share: of the ground between chord and kerb, and of the bay before it, by cameras.
+        seen_share: of the bay's ground, by cameras, in the rows whose kerb runs along the chord.
         drives: that saw it.
     """
 
@@ -65,11 +63,18 @@ class Bay:
 
 @dataclass(frozen=True)
 class BayShape:
-    """Where an outline has the shape of a bay: arc lengths of its ends, and its depth to the left of its chord, into the road."""
+    """Where an outline has the shape of a bay.
+
+    Attributes:
+        from_m, to_m: arc lengths of its ends.
+        left_m: its depth to the left of its chord, into the road.
+        astray_m: how far the outline beside it bends away from the chord.
+    """
 
     from_m: float
     to_m: float
     left_m: float
+    astray_m: float
 
 
 def judge_bays(mosaic: Mosaic, outline: LineString) -> Iterator[Bay]:
@@ -90,7 +95,7 @@ def judge_bays(mosaic: Mosaic, outline: LineString) -> Iterator[Bay]:
         between_m = np.full(along.sum(), shape.left_m)
         seen = share_seen(between_m, strip.sums["paint"][0][along], strip.left_m)
         behind = float(share_behind(np.isfinite(step_m), left_m, strip.left_m)[along].mean())
-        if behind >= (BEHIND_SHARE if seen >= SEEN_SHARE else BEHIND_UNSEEN_SHARE):
+        if is_known_behind(behind, seen):
             area = shapely.make_valid(Polygon(path.coords))
             yield Bay(area, is_new, abs(shape.left_m), chord.length, seen, int(np.median(strip.drives)))
 
@@ -99,38 +104,36 @@ def bay_shapes(outline: LineString) -> list[BayShape]:
     """Where an outline has the shape of a bay, each place once: of several chords the one along which the outline goes on best.
 
     Args:
-        outline: of which every corner counts: simplified, if it is jagged.
+        outline: in metres of the map, the road to its left; every corner counts: simplified, if it is jagged.
     """
-    corners_m = shapely.line_locate_point(outline, shapely.points(outline.coords)[1:-1])
+    corners_m = np.cumsum(np.linalg.norm(np.diff(shapely.get_coordinates(outline), axis=0), axis=1))[:-1]
     s_m = np.union1d(np.arange(0.0, outline.length, DENSE_M), corners_m)
     xy_m = shapely.get_coordinates(shapely.line_interpolate_point(outline, s_m))
     corners = np.searchsorted(s_m, corners_m)
-    found: list[tuple[float, BayShape]] = []
-    for begin in corners:
-        for end in corners[(s_m[corners] - s_m[begin] >= LENGTH_M[0]) & (s_m[corners] - s_m[begin] <= LONGEST_M)]:
-            shape, astray_m = _shape_between(s_m, xy_m, begin, end)
-            if shape is not None:
-                found.append((astray_m, shape))
+    found = [
+        _shape_between(s_m, xy_m, begin, end)
+        for begin in corners
+        for end in corners[(s_m[corners] - s_m[begin] >= LENGTH_M[0]) & (s_m[corners] - s_m[begin] <= LONGEST_M)]
+    ]
     kept: list[BayShape] = []
-    for _, shape in sorted(found, key=lambda one: one[0]):
+    for shape in sorted(filter(None, found), key=lambda shape: shape.astray_m):
         if all(shape.from_m >= other.to_m or shape.to_m <= other.from_m for other in kept):
             kept.append(shape)
     return kept
 
 
-def _shape_between(s_m: np.ndarray, xy_m: np.ndarray, begin: int, end: int) -> tuple[BayShape | None, float]:
-    """The bay between two points of an outline, if it is one, and how far the outline beside it bends away from its chord.
+def _shape_between(s_m: np.ndarray, xy_m: np.ndarray, begin: int, end: int) -> BayShape | None:
+    """The bay between two points of an outline, if it is one.
 
     Args:
         s_m: (n,) arc lengths of the outline's points.
         xy_m: (n, 2) these.
         begin, end: numbers of the two.
     """
-    no_bay = None, np.inf
     ahead_m = xy_m[end] - xy_m[begin]
     length_m = float(np.linalg.norm(ahead_m))
     if not LENGTH_M[0] <= length_m <= LENGTH_M[1]:
-        return no_bay
+        return None
     ahead = ahead_m / length_m
     first, last = np.searchsorted(s_m, [s_m[begin] - BESIDE_M, s_m[end] + BESIDE_M])
     along_m, left_m = ((xy_m[first : last + 1] - xy_m[begin]) @ np.array([ahead, [-ahead[1], ahead[0]]]).T).T
@@ -140,11 +143,10 @@ def _shape_between(s_m: np.ndarray, xy_m: np.ndarray, begin: int, end: int) -> t
     astray_m = float(np.abs(left_m[~inside]).max(initial=0.0))
     goes_on = astray_m <= ASTRAY_M and bool(((along_m < 0) | (along_m > length_m))[~inside].all())
     if not (goes_on and middle.any()):
-        return no_bay
+        return None
     depth_m = float(np.median(left_m[middle]))
     deep = DEPTH_M[0] <= abs(depth_m) <= DEPTH_M[1] and bool((left_m[middle] / depth_m >= MOST).all())
     one_side = bool((left_m[inside] * np.sign(depth_m) >= -DETAIL_M).all())
     straight = bool(((along_m >= -ASTRAY_M) & (along_m <= length_m + ASTRAY_M))[inside].all())
-    return (
-        (BayShape(float(s_m[begin]), float(s_m[end]), depth_m), astray_m) if deep and one_side and straight else no_bay
-    )
+    is_bay = deep and one_side and straight
+    return BayShape(float(s_m[begin]), float(s_m[end]), depth_m, astray_m) if is_bay else None

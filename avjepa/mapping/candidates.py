@@ -200,7 +200,7 @@ def kerb_candidates(mosaic: Mosaic, prior: ElementMap, outlines: Iterable[LineSt
             if any(bay.area.intersection(strip).area > strip.area / 2 for bay in bays):
                 continue  # the same, told better
             left_m = float(np.median(run.left_m))
-            log_odds = surer(-1.5 + 1.5 * abs(left_m) + 0.1 * run.length_m, run.drives)
+            log_odds = _of_kerb(left_m, run.length_m, run.drives)
             words = f"a kerb moved {'out' if run.outwards else 'in'} by {abs(left_m):.1f} m"
             owner = min(areas, key=lambda element: element.geometry.distance(strip))
             sides = (None, strip) if run.outwards else (strip, None)
@@ -209,8 +209,13 @@ def kerb_candidates(mosaic: Mosaic, prior: ElementMap, outlines: Iterable[LineSt
             )
 
 
+def _of_kerb(left_m: float, length_m: float, drives: int) -> float:
+    """Log-odds of a kerb so far from where the map has it, along so much of it."""
+    return surer(-1.5 + 1.5 * abs(left_m) + 0.1 * length_m, drives)
+
+
 def _bay_candidate(bay: Bay, areas: Iterable[MapElement]) -> Candidate:
-    log_odds = surer(-1.5 + 1.5 * bay.depth_m + 0.1 * bay.length_m, bay.drives)  # as of a kerb that moved
+    log_odds = _of_kerb(bay.depth_m, bay.length_m, bay.drives)
     if bay.is_new:
         names, sides = (None, "drivable_area", "insertion"), (None, bay.area)
     else:

@@ -71,8 +71,8 @@ class EdgeRun:
     @property
     def is_certain(self) -> bool:
         """It is long enough, and enough of it and around it was seen."""
-        least_behind = BEHIND_SHARE if self.seen_share >= SEEN_SHARE else BEHIND_UNSEEN_SHARE
-        return self.length_m >= LEAST_RUN_M and self.kerb_share >= ROWS_SHARE and self.behind_share >= least_behind
+        is_long_enough = self.length_m >= LEAST_RUN_M and self.kerb_share >= ROWS_SHARE
+        return is_long_enough and is_known_behind(self.behind_share, self.seen_share)
 
     @property
     def outwards(self) -> bool:
@@ -184,6 +184,11 @@ def share_behind(known: np.ndarray, kerb_left_m: np.ndarray, left_m: np.ndarray)
     ahead_m = kerb_left_m[:, None] - left_m
     near = (ahead_m > PEAK_M / 2) & (ahead_m <= BEHIND_M + PEAK_M / 2)
     return np.where(np.isfinite(kerb_left_m), (known & near).sum(1) / np.maximum(near.sum(1), 1), np.nan)
+
+
+def is_known_behind(behind_share: float, seen_share: float) -> bool:
+    """Whether enough of the ground behind a kerb is known: the more, the less cameras saw of the ground before it."""
+    return behind_share >= (BEHIND_SHARE if seen_share >= SEEN_SHARE else BEHIND_UNSEEN_SHARE)
 
 
 def share_seen(left_m: np.ndarray, weight: np.ndarray, columns_m: np.ndarray) -> float:

@@ -100,10 +100,9 @@ def write_recording(
         _put_map(put, rr, prior, ways)
         for number, layers in frames:
             seen = np.datetime64(int(index.timestamp_us[number]), "us")
-            if (
-                start is None
-            ):  # a viewer shows what it has read so far, and would make a blueprint of its own until it read this
+            if start is None:
                 start = seen
+                # A viewer shows what it has read so far: without one it makes a blueprint of its own.
                 recording.send_blueprint(_blueprint(list(layers)))
             recording.set_time(TIMELINE, timestamp=seen)
             bad_files += _put_frame(put, rr, root, index, number)

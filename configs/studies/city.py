@@ -2,8 +2,8 @@
 
     python tools/study.py configs/studies/city.py --data data/city24 --out work_dirs/study
 
-Every objective has the same encoder, data and probes. The rivals of the main table have the same core-minutes, which is more steps:
-one of Occupancy-MAE costs .74 of a JEPA's, one of BEVContrast .61. The others have equal steps; the table shows what each did cost.
+Every objective has the same encoder, data and probes. The rivals of the main table have about the same core-minutes, which is more
+steps, for one of theirs costs about .7 of a JEPA's. The others have equal steps; the table shows what each did cost.
 """
 
 objectives = dict(
