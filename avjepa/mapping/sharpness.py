@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import shapely
 from scipy.special import ndtr
 
 from avjepa.geometry.camera import in_image, project
@@ -54,8 +53,8 @@ class Views:
     def _ridge_share(self, poses_bytes: bytes, line_m: float, sides_m: tuple[float, float]) -> np.ndarray:
         poses = np.frombuffer(poses_bytes).reshape(-1, 3)
         total, weights = np.zeros(len(poses)), np.zeros(len(poses))
-        box = shapely.box(*(poses[:, :2].min(0)), *(poses[:, :2].max(0)))
-        for n in self.frames[shapely.distance(shapely.points(self.xy_m), box) < REACH_M + 2]:
+        nearest_xy_m = self.xy_m.clip(poses[:, :2].min(0), poses[:, :2].max(0))  # of the box around the line
+        for n in self.frames[np.linalg.norm(self.xy_m - nearest_xy_m, axis=1) < REACH_M + 2]:
             for camera in np.flatnonzero(self.index.camera_file[n] != ""):
                 width_m, weight = self._pixels(poses, int(n), int(camera))
                 total += weight * blurred_ridge(width_m, line_m, sides_m)
