@@ -8,13 +8,19 @@ other way round. Two data roots, so not by --data.
 
 seen, unseen = ("mini_train", "scene-0523"), ("mini_val",)
 with_real = {"train_data.dataset.datasets.1.scenes": seen, "monitor.dataset.scenes": unseen}
+# steps as in city.py: about equal core-minutes
 objectives = dict(
     jepa_city=dict(config="../bev_jepa_city.py", title="JEPA, city"),
-    occupancy_mae_city=dict(config="../objectives/occupancy_mae.py", title="Occupancy-MAE, city"),
-    bev_contrast_city=dict(config="../objectives/bev_contrast.py", title="BEVContrast, city"),
+    occupancy_mae_city=dict(config="../objectives/occupancy_mae.py", title="Occupancy-MAE, city", iterations=270),
+    bev_contrast_city=dict(config="../objectives/bev_contrast.py", title="BEVContrast, city", iterations=325),
+    jepa_randomised=dict(config="../bev_jepa_city_randomised.py", title="JEPA, city, randomised sensors"),
     jepa=dict(config="../bev_jepa_city_and_real.py", title="JEPA, city and real", options=with_real),
-    occupancy_mae=dict(config="../transfer/occupancy_mae.py", title="Occupancy-MAE, city and real", options=with_real),
-    bev_contrast=dict(config="../transfer/bev_contrast.py", title="BEVContrast, city and real", options=with_real),
+    occupancy_mae=dict(
+        config="../transfer/occupancy_mae.py", title="Occupancy-MAE, city and real", iterations=270, options=with_real
+    ),
+    bev_contrast=dict(
+        config="../transfer/bev_contrast.py", title="BEVContrast, city and real", iterations=325, options=with_real
+    ),
 )
 reference = "jepa"
 seeds = 3
