@@ -105,6 +105,7 @@ def test_no_cell_in_which_something_stood_is_passed_over(tmp_path):
     other.glimpse(box(25.0, 3.0, 25.5, 3.1), keyframes=1)
     mosaic = Mosaic([ground.write(tmp_path / "a"), other.write(tmp_path / "b")])
     xy_m, near, far = mosaic.standing(box(22, 2, 28, 4))
+    assert len(mosaic.standing(box(22, 2, 28, 4))[0]) == len(xy_m)  # also of tiles that are open
     x_m = np.array([number for number in range(220, 280) if number % 4 or 250 <= number < 260])
     order = xy_m[:, 0].argsort()
     np.testing.assert_allclose(xy_m[order], np.column_stack([(x_m + 0.5) / 10, np.full(len(x_m), 3.05)]))
