@@ -230,7 +230,7 @@ def closure_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidat
     line = closure_evidence.lane_line(element.centre_line)
     if line is None:
         return
-    closure = closure_evidence.judge_closure(mosaic.strip(line, closure_evidence.HALF_WIDTH_M))
+    closure = closure_evidence.judge_closure(mosaic, line)
     if closure is not None:
         stretch = substring(line, closure.from_m, closure.to_m).buffer(closure_evidence.HALF_WIDTH_M, cap_style="flat")
         log_odds = surer(1.0 + 0.1 * min(closure.keyframes, 15), closure.drives)

@@ -22,6 +22,7 @@ from avjepa.mapping.ground_surface import GroundSurface, ground_surface
 
 CELL_M = 0.1  # a lane line is .1 to .2 m wide
 REACH_M = 18.0  # beyond it a pixel covers more than a line's width
+FAR_M = 30.0  # where rings of a LiDAR of 32 beams are 0.7 m apart: what stands as high as a barrier is met by one
 STANDS_M = (0.3, 2.6)  # heights above the ground of what stands on it
 ON_GROUND_M = 0.2
 SHADOW_RAD = np.deg2rad(0.5)
@@ -49,11 +50,12 @@ class GroundView:
         weight: (n,) how much each view counts.
         contrast: (n,) brightness beside the ground around: 0 as it is, 1 twice as bright.
         yellow: (n,) yellowness beside the ground around, in units of its brightness.
-        return_xy_m: (r, 2) LiDAR returns within reach, map frame.
+        return_xy_m: (r, 2) LiDAR returns within the cameras' reach, map frame.
         on_ground: (r,) bool.
         stands: (r,) bool, from something that stands on the ground.
         height_m: (r,) above the road's level in the ego frame (z).
         intensity: (r,) in [0, 1].
+        far_xy_m: (f, 2) LiDAR returns from what stands on the ground beyond the cameras' reach, map frame.
     """
 
     cell_xy_m: np.ndarray
@@ -65,6 +67,7 @@ class GroundView:
     stands: np.ndarray
     height_m: np.ndarray
     intensity: np.ndarray
+    far_xy_m: np.ndarray
 
 
 def view_ground(points_ego: np.ndarray, cameras: list[Camera], map_T_ego: np.ndarray) -> GroundView:
@@ -80,8 +83,9 @@ def view_ground(points_ego: np.ndarray, cameras: list[Camera], map_T_ego: np.nda
     stands = (above_m > STANDS_M[0]) & (above_m < STANDS_M[1])
     xy_map, xyz_ego, shape = ground_cells(ground, map_T_ego)
     views = [look_up(camera, xyz_ego, points_ego[stands, :3], shape) for camera in cameras]
-    near = np.hypot(*points_ego[:, :2].T) < REACH_M
-    returns_map = transform_points(map_T_ego, points_ego[near, :3].astype(np.float64))
+    distance_m = np.hypot(*points_ego[:, :2].T)
+    near, far = distance_m < REACH_M, (distance_m >= REACH_M) & (distance_m < FAR_M)
+    xyz_map = transform_points(map_T_ego, points_ego[:, :3].astype(np.float64))
     seen = [np.flatnonzero(view.weight.ravel() > 0) for view in views]
 
     def joined(name: str) -> np.ndarray:
@@ -93,11 +97,12 @@ def view_ground(points_ego: np.ndarray, cameras: list[Camera], map_T_ego: np.nda
         weight=joined("weight"),
         contrast=joined("contrast"),
         yellow=joined("yellow"),
-        return_xy_m=returns_map[:, :2],
+        return_xy_m=xyz_map[near, :2],
         on_ground=np.abs(above_m[near]) < ON_GROUND_M,
         stands=stands[near],
         height_m=points_ego[near, 2].astype(np.float64),
         intensity=points_ego[near, 3].astype(np.float64),
+        far_xy_m=xyz_map[far & stands, :2],
     )
 
 

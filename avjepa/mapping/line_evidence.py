@@ -159,12 +159,28 @@ def _moved(strip: Strip) -> tuple[np.ndarray, list[LineRun]]:
     runs = []
     for run in _runs("moved", beside, (place.aside - place.apart)[nearest], strip, place):
         inside = (strip.s_m > run.from_m) & (strip.s_m < run.to_m)
-        shown_m, plain_m = (rows[inside].sum() * ALONG_M for rows in (found, found & is_plain))
-        low_m, high_m = np.percentile(left_m[inside], (10, 90))
-        is_shown = shown_m >= TWO_DASHES_M or (shown_m >= ONE_DASH_M and plain_m >= 0.5 * shown_m)
-        if is_shown and high_m - low_m <= PARALLEL_M:
+        shown = inside & found
+        furthest_m = np.abs(left_m[shown]).max(initial=0.0)
+        # A dash at either end may lie where the line leaves the map's, or returns to it: the furthest alone may be enough.
+        dashes = [dash for dash in _stretches(shown) if np.abs(left_m[dash]).max() == furthest_m]
+        if any(_is_believed(rows, found, is_plain, left_m) for rows in (inside, *dashes)):
             runs.append(run)
     return beside, runs
+
+
+def _is_believed(rows: np.ndarray, found: np.ndarray, is_plain: np.ndarray, left_m: np.ndarray) -> bool:
+    """The paint beside a line, in rows (S,) bool, is as far aside everywhere, and long or plain enough."""
+    shown_m, plain_m = (some.sum() * ALONG_M for some in (rows & found, rows & found & is_plain))
+    low_m, high_m = np.percentile(left_m[rows], (10, 90))
+    is_shown = shown_m >= TWO_DASHES_M or (shown_m >= ONE_DASH_M and plain_m >= 0.5 * shown_m)
+    return bool(is_shown and high_m - low_m <= PARALLEL_M)
+
+
+def _stretches(rows: np.ndarray) -> list[np.ndarray]:
+    """Each stretch of rows (S,) bool that follow one another, as (S,) bool."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], rows.astype(int), [0]]))).reshape(-1, 2)
+    numbers = np.arange(len(rows))
+    return [(numbers >= start) & (numbers < end) for start, end in edges]
 
 
 def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:

@@ -17,7 +17,7 @@ from shapely.geometry import LineString
 
 from avjepa.geometry.bands import line_poses, shifted
 from avjepa.mapping.sharpness import Views
-from avjepa.mapping.survey import GRID, LAYERS, parts_of
+from avjepa.mapping.survey import GRID, LAYERS, far_of, parts_of
 from avjepa.mapping.tiles import Layers, Tile, read_tile, tiles_in
 
 OPEN_TILES = 96  # 2.4 MB each
@@ -78,7 +78,8 @@ class Mosaic:
         self._parts = [parts_of(folder) for folder in folders]
         self._upto = [0] * len(self._parts)
         self._parts_of: list[dict[Tile, list[Path]]] = [{} for _ in self._parts]
-        self._open: OrderedDict[tuple[int, Tile], tuple[int, Layers]] = OrderedDict()  # sums of that many parts
+        self._far_of: list[dict[Tile, list[Path]]] = [{} for _ in self._parts]
+        self._open: OrderedDict[tuple[int, Tile, bool], tuple[int, Layers]] = OrderedDict()  # sums of that many parts
         for drive, count in enumerate(map(len, self._parts) if upto is None else upto):
             self.go_on(drive, count)
 
@@ -87,10 +88,12 @@ class Mosaic:
         for part in self._parts[drive][self._upto[drive] : upto]:
             for tile in tiles_in(part):
                 self._parts_of[drive].setdefault(tile, []).append(part)
+            for tile in tiles_in(far_of(part)):
+                self._far_of[drive].setdefault(tile, []).append(far_of(part))
         self._upto[drive] = max(self._upto[drive], upto)
 
     def tiles(self) -> list[Tile]:
-        """Tiles that any drive saw."""
+        """Tiles that any drive saw from near."""
         return sorted(set().union(*self._parts_of))
 
     def strip(self, line: LineString, half_width_m: float) -> Strip:
@@ -155,14 +158,35 @@ class Mosaic:
         xy_m = xy_m[shapely.contains_xy(area, *xy_m.T)]
         return *self.sample(xy_m), xy_m
 
-    def _tile(self, drive: int, tile: Tile) -> Layers:
-        """Sums of a drive, of all parts that count."""
-        parts = self._parts_of[drive][tile]
-        done, sums = self._open.pop((drive, tile), (0, {}))
+    def standing(self, area: shapely.geometry.base.BaseGeometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cells inside an area where something stood: their centres (n, 2), in how many keyframes it was met within the cameras'
+        reach (n,), and in how many from further away (n,). None is passed over, as a strip does between its rows.
+        """
+        parts = [(np.zeros((0, 2)), np.zeros(0), np.zeros(0))]
+        for tile in sorted(set().union(*self._parts_of, *self._far_of)):
+            if not area.intersects(shapely.box(*GRID.bounds_m(tile))):
+                continue
+            near, far = np.zeros((2, GRID.tile_cells, GRID.tile_cells))
+            for drive in range(len(self.folders)):
+                if tile in self._parts_of[drive]:
+                    near += self._tile(drive, tile)["stands"][1]
+                if tile in self._far_of[drive]:
+                    far += self._tile(drive, tile, is_far=True)["far"][0]
+            rows, columns = np.nonzero(near + far)
+            xy_m = (np.array(tile) * GRID.tile_cells + np.column_stack([columns, rows]) + 0.5) * GRID.cell_m
+            inside = shapely.contains_xy(area, *xy_m.T)
+            parts.append((xy_m[inside], near[rows, columns][inside], far[rows, columns][inside]))
+        xy_m, near, far = (np.concatenate(values) for values in zip(*parts, strict=True))
+        return xy_m, near, far
+
+    def _tile(self, drive: int, tile: Tile, is_far: bool = False) -> Layers:
+        """Sums of a drive, of all parts that count; those of what it met beyond the cameras' reach are apart."""
+        parts = (self._far_of if is_far else self._parts_of)[drive][tile]
+        done, sums = self._open.pop((drive, tile, is_far), (0, {}))
         for part in parts[done:]:
             new = read_tile(part, tile)
-            sums = {name: sums[name] + new[name] for name in LAYERS} if sums else new
-        self._open[drive, tile] = len(parts), sums  # the latest one
+            sums = {name: sums[name] + new[name] for name in new} if sums else new
+        self._open[drive, tile, is_far] = len(parts), sums  # the latest one
         if len(self._open) > OPEN_TILES:
             self._open.popitem(last=False)
         return sums

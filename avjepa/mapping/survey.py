@@ -1,8 +1,9 @@
 """One drive, looked at once: what its keyframes say of the ground and of what stands there, summed by cell of the map.
 
-A survey is a folder: ``part_000000``, ``part_000001``, ..., tiles of sums (see tiles.py) of a few keyframes each; ``drive.json``:
-where the car was and what could not be read. Surveys of several drives are added cell by cell, so every drive can be its own task;
-memory does not grow with the frames. Parts tell when something could first be known.
+A survey is a folder: ``part_000000``, ``part_000001``, ..., tiles of sums (see tiles.py) of a few keyframes each, and in ``far`` of
+each part tiles of what LiDAR alone met further away; ``drive.json``: where the car was and what could not be read. Surveys of
+several drives are added cell by cell, so every drive can be its own task; memory does not grow with the frames. Parts tell when
+something could first be known.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ GRID = TileGrid(CELL_M, 256)
 # paint: weight, and weight times contrast, yellowness. ground: returns, and their summed intensity and height.
 # stands: returns of what stands on the ground, and in how many keyframes.
 LAYERS = {"paint": 3, "ground": 3, "stands": 2}
+FAR_LAYERS = {"far": 1}  # in how many keyframes LiDAR met what stands there from beyond the cameras' reach
+FAR_FOLDER = "far"
 DRIVE_FILE = "drive.json"
 # What a survey is made by.
 SURVEY_CODE = (
@@ -96,9 +99,12 @@ def survey_drive(
     left_out: list[str] = []
     readable = _readable(root, index, watch(keyframes, len(keyframes)), left_out)
     for first in readable:
-        with TileSums(folder / f"part_{len(frames) // PART_KEYFRAMES:06d}", GRID, LAYERS) as sums:
+        part = folder / f"part_{len(frames) // PART_KEYFRAMES:06d}"
+        with TileSums(part, GRID, LAYERS) as sums, TileSums(part / FAR_FOLDER, GRID, FAR_LAYERS) as far:
             for n, points, cameras in chain([first], islice(readable, PART_KEYFRAMES - 1)):
-                add_view(sums, view_ground(points, cameras, index.global_T_ego[n]))
+                view = view_ground(points, cameras, index.global_T_ego[n])
+                add_view(sums, view)
+                add_far(far, view)
                 frames.append(_frame(index, n, len(cameras)))
     if not frames:
         fault = left_out[0] if left_out else "its tables name none"
@@ -137,6 +143,18 @@ def parts_of(folder: Path) -> list[Path]:
     if not parts:
         raise BadFileError(f"{folder}: holds no part of a survey; survey the drive again")
     return parts
+
+
+def far_of(part: Path) -> Path:
+    """What a part holds of things beyond the cameras' reach.
+
+    Raises:
+        BadFileError: it does not.
+    """
+    folder = part / FAR_FOLDER
+    if not folder.is_dir():
+        raise BadFileError(f"{folder}: missing; survey the drive again")
+    return folder
 
 
 def read_survey(folder: Path) -> SurveyedDrive:
@@ -194,6 +212,11 @@ def add_view(sums: TileSums, view: GroundView) -> None:
     sums.add(view.return_xy_m[on], {"ground": ground})
     standing = view.return_xy_m[view.stands]
     sums.add(standing, {"stands": np.column_stack([np.ones(len(standing)), _once_a_cell(standing)])})
+
+
+def add_far(sums: TileSums, view: GroundView) -> None:
+    """Add what one keyframe met beyond the cameras' reach to sums of their own, whose tiles tell nothing of the ground."""
+    sums.add(view.far_xy_m, {"far": _once_a_cell(view.far_xy_m)})
 
 
 def _once_a_cell(xy_m: np.ndarray) -> np.ndarray:

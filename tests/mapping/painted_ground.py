@@ -19,7 +19,7 @@ from avjepa.conventions import CAMERAS
 from avjepa.files import write_json
 from avjepa.geometry.rigid import transform_from_se2
 from avjepa.mapping.frames import frame_of_city
-from avjepa.mapping.survey import DRIVE_FILE, GRID, LAYERS, SurveyedDrive, SurveyedFrame
+from avjepa.mapping.survey import DRIVE_FILE, FAR_FOLDER, FAR_LAYERS, GRID, LAYERS, SurveyedDrive, SurveyedFrame
 from avjepa.mapping.tiles import TileSums
 from avjepa.mapping.vector_map import ElementMap, MapElement
 from avjepa.sensors.nuscenes_index import NuScenesIndex
@@ -57,6 +57,7 @@ class PaintedGround:
         self.intensity = np.clip(rng.normal(ROAD_REFLECTS, 0.02, shape), 0, 1)
         self.height_m = rng.normal(0, 0.01, shape)
         self.keyframes = np.zeros(shape)
+        self.far = np.zeros(shape)
 
     def within(self, area: BaseGeometry) -> np.ndarray:
         """(Y, X) bool, cells whose centre lies in an area."""
@@ -94,6 +95,10 @@ class PaintedGround:
         self.keyframes[cells] = keyframes
         self.weight[cells] = self.returns[cells] = 0
 
+    def glimpse(self, area: BaseGeometry, keyframes: int) -> None:
+        """What LiDAR alone meets there, from beyond the cameras' reach."""
+        self.far[self.within(area)] = keyframes
+
     def hide(self, area: BaseGeometry) -> None:
         """No sensor sees it."""
         cells = self.within(area)
@@ -108,10 +113,13 @@ class PaintedGround:
         ground = np.stack([n, n * self.intensity, n * self.height_m], -1)
         stands = np.stack([2 * self.keyframes, self.keyframes], -1)
         xy_m = np.stack([self.x_m, self.y_m], -1).reshape(-1, 2)
-        with TileSums(folder / f"part_{part:06d}", GRID, LAYERS) as sums:
+        place = folder / f"part_{part:06d}"
+        with TileSums(place, GRID, LAYERS) as sums, TileSums(place / FAR_FOLDER, GRID, FAR_LAYERS) as far:
             sums.add(
                 xy_m, {"paint": paint.reshape(-1, 3), "ground": ground.reshape(-1, 3), "stands": stands.reshape(-1, 2)}
             )
+            met = self.far.ravel() > 0
+            far.add(xy_m[met], {"far": self.far.ravel()[met]})
         write_json(folder / DRIVE_FILE, asdict(SurveyedDrive(scene, CITY, tuple(frames), ())))
         return folder
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from shapely.geometry import LineString, box
 
-from avjepa.mapping.closure_evidence import HALF_WIDTH_M, judge_closure, lane_line
+from avjepa.mapping.closure_evidence import judge_closure, lane_line
 from avjepa.mapping.mosaic import Mosaic
 from tests.mapping.painted_ground import PaintedGround
 
@@ -15,7 +15,7 @@ def judged(folder, *things, keyframes=5):
     ground = PaintedGround((0, 3, 48, 9))
     for thing in things:
         ground.stand(thing, keyframes)
-    return judge_closure(Mosaic([ground.write(folder / "a")]).strip(LANE, HALF_WIDTH_M))
+    return judge_closure(Mosaic([ground.write(folder / "a")]), LANE)
 
 
 def barrier(x_m, from_m=4.5, to_m=7.5):
@@ -82,7 +82,7 @@ def glimpsed(folder, *cones_x_m):
         ground.stand(scan, 1)
     for x_m in cones_x_m:
         ground.stand(box(x_m, 7.2, x_m + 0.2, 7.4), 2)
-    return judge_closure(Mosaic([ground.write(folder / "a")]).strip(LANE, HALF_WIDTH_M))
+    return judge_closure(Mosaic([ground.write(folder / "a")]), LANE)
 
 
 def test_a_row_of_cones_leads_to_a_barrier_that_was_seen_once(tmp_path):
@@ -100,5 +100,50 @@ def test_a_barrier_whose_cells_were_met_at_different_times(tmp_path):
         ground.stand(box(x_m, 4.5, x_m + 0.3, 5.5), 4)
         ground.stand(box(x_m, 5.5, x_m + 0.3, 6.5), 1)
         ground.stand(box(x_m, 6.5, x_m + 0.3, 7.5), 4)
-    closure = judge_closure(Mosaic([ground.write(tmp_path / "a")]).strip(LANE, HALF_WIDTH_M))
+    closure = judge_closure(Mosaic([ground.write(tmp_path / "a")]), LANE)
     assert closure.to_m - closure.from_m == pytest.approx(18.3, abs=0.6)
+
+
+@pytest.mark.parametrize("x_m", [18.0, 18.1, 18.2, 18.3, 18.4, 18.5])
+def test_a_cone_of_one_cell_is_met_wherever_it_stands(tmp_path, x_m):
+    """LiDAR meets a cone 15 m away in one cell of the ground: rows of the strip lie further apart."""
+    ground = PaintedGround((0, 3, 48, 9))
+    ground.stand(barrier(12), 5)
+    ground.stand(barrier(30), 1)
+    for cone_m in (x_m, x_m + 6):
+        ground.stand(box(cone_m, 7.2, cone_m + 0.1, 7.3), 2)
+    assert judge_closure(Mosaic([ground.write(tmp_path / "a")]), LANE) is not None
+
+
+def from_afar(folder, *, well_seen=True, keyframes=2, cones=True):
+    """A barrier ahead, another behind it that the car never came near to, and cones between them, one seen from either distance."""
+    ground = PaintedGround((0, 3, 48, 9))
+    if well_seen:
+        ground.stand(barrier(12), 5)
+    else:
+        ground.glimpse(barrier(12), 9)
+    ground.glimpse(barrier(30), keyframes)
+    if cones:
+        ground.stand(box(18.2, 7.2, 18.3, 7.3), 1)
+        ground.glimpse(box(18.2, 7.2, 18.3, 7.3), 1)
+        ground.glimpse(box(24.2, 7.2, 24.3, 7.3), 2)
+    return judge_closure(Mosaic([ground.write(folder / "a")]), LANE)
+
+
+def test_a_barrier_beyond_the_cameras_reach(tmp_path):
+    closure = from_afar(tmp_path)
+    assert LANE.coords[0][0] + closure.from_m == pytest.approx(12, abs=0.4)
+    assert LANE.coords[0][0] + closure.to_m == pytest.approx(30.5, abs=0.4)
+    assert closure.keyframes == 0
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        {"well_seen": False},  # cars that wait, seen from behind
+        {"keyframes": 1},  # a car that drove there
+        {"cones": False},
+    ],
+)
+def test_what_is_met_from_afar_alone_closes_nothing(tmp_path, seen):
+    assert from_afar(tmp_path, **seen) is None

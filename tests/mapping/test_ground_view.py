@@ -6,7 +6,7 @@ import pytest
 from avjepa.geometry.camera import project, unproject
 from avjepa.geometry.rigid import invert, transform_from_se2, transform_points
 from avjepa.mapping.ground_surface import ground_surface
-from avjepa.mapping.ground_view import OWN_CAR, REACH_M, SHARP_M, Camera, view_ground
+from avjepa.mapping.ground_view import FAR_M, OWN_CAR, REACH_M, SHARP_M, Camera, view_ground
 from tests.toy_drive import camera_calibration
 
 SIZE = (640, 360)
@@ -172,9 +172,9 @@ def test_two_cameras_see_a_cell_twice():
 
 # -------------------------------------------------------------------------------------------------------------- lidar
 def test_returns_are_told_apart():
-    """Ground; a pole that stands on it; a bridge above it; what is out of reach is left out."""
-    pole, bridge, far = thing(5, 5, [0.5, 1.0, 2.0]), thing(-6, 3, [4.5], 0.9), thing(30, 0, [1.0])
-    view = view_ground(np.concatenate([plane(15), pole, bridge, far]), [], POSE)
+    """Ground; a pole that stands on it; a bridge above it; what is out of the cameras' reach is kept apart."""
+    pole, bridge, far = thing(5, 5, [0.5, 1.0, 2.0]), thing(-6, 3, [4.5], 0.9), thing(FAR_M, 0, [1.0])
+    view = view_ground(np.concatenate([plane(40), pole, bridge, far]), [], POSE)
     xy_ego = in_ego(view.return_xy_m)
     assert view.stands.sum() == 3
     assert xy_ego[view.stands] == pytest.approx(np.full((3, 2), 5.0))
@@ -183,5 +183,15 @@ def test_returns_are_told_apart():
     assert view.intensity[neither] == pytest.approx([0.9])
     assert view.intensity[view.on_ground] == pytest.approx(0.1)
     assert np.hypot(*xy_ego.T).max() < REACH_M
+    assert view.far_xy_m.shape == (0, 2)
     assert view.cell_xy_m.shape == (0, 2)
     assert len(view.weight) == len(view.contrast) == len(view.yellow) == 0
+
+
+def test_what_stands_beyond_the_cameras_reach():
+    """A barrier 27 m away is met; the ground around it is not told, nor what hangs above it."""
+    barrier, bridge = thing(27, 2, [0.5, 0.9]), thing(24, 0, [5.0])
+    view = view_ground(np.concatenate([plane(40), barrier, bridge]), [], POSE)
+    assert in_ego(view.far_xy_m) == pytest.approx(np.array([[27.0, 2.0]] * 2))
+    assert not view.stands.any()
+    assert np.hypot(*in_ego(view.return_xy_m).T).max() < REACH_M < 24 < FAR_M

@@ -175,6 +175,25 @@ def test_one_plain_dash_aside_is_a_line_that_moved(tmp_path):
     assert LINE.coords[0][0] + (run.from_m + run.to_m) / 2 == pytest.approx(21.5, abs=1.5)
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_dash_where_a_move_begins_does_not_hide_it(tmp_path, side):
+    """Two dashes of five are aside; the first lies where the line leaves the map's, less far away than the second."""
+    ground = faint((2, 0), (11, 0), (29, 0.9 * side), (38, 0), contrast=0.6)
+    ground.line(LineString([(20, Y_M + 0.4 * side), (23, Y_M + 0.7 * side)]))
+    (run,) = judged(tmp_path, ground, element=divider(dashed=True))
+    assert run.finding == "moved"
+    assert 0.5 < run.left_m * side < 1.0
+    assert LINE.coords[0][0] + run.from_m == pytest.approx(17, abs=2)
+    assert LINE.coords[0][0] + run.to_m == pytest.approx(35, abs=2)
+
+
+def test_a_plain_dash_is_not_the_line_where_fainter_paint_lies_further_away(tmp_path):
+    ground = faint((2, 0), (11, 0), (20, 0.5), (38, 0), contrast=0.6)
+    ground.line(LineString([(29, Y_M + 0.9), (32, Y_M + 0.9)]), (0.15, 0.0))
+    runs = judged(tmp_path, ground, element=divider(dashed=True))
+    assert [run for run in runs if run.finding == "moved"] == []
+
+
 def test_gaps_have_the_colour_of_their_dashes(tmp_path):
     """The change reaches from the first dash to the last, not from each to its gap."""
     dashes = faint((2, 0), (14, 0), (26, 0), (38, 0), contrast=0.6)

@@ -5,6 +5,8 @@ import pytest
 from shapely.geometry import LineString, Polygon, box
 
 from avjepa.mapping.mosaic import SEEN_WEIGHT, Mosaic
+from avjepa.mapping.survey import FAR_FOLDER, FAR_LAYERS, GRID, LAYERS
+from avjepa.mapping.tiles import TileSums
 from tests.mapping.painted_ground import NOISE, WHITE, YELLOW, PaintedGround
 
 ARC_M = 20.0
@@ -92,3 +94,39 @@ def test_a_tile_is_read_again_when_it_was_closed(curved, monkeypatch):
     np.testing.assert_array_equal(strip.sums["paint"], whole.sums["paint"])
     assert len(mosaic._open) == 1
     assert mosaic.tiles() == [(-1, -1), (-1, 0), (0, -1), (0, 0)]
+
+
+def test_no_cell_in_which_something_stood_is_passed_over(tmp_path):
+    """Single cells in a row that are no row of a strip, on both sides of a tile's border; of two drives, near and far."""
+    ground, other = PaintedGround((20, 0, 30, 6)), PaintedGround((20, 0, 30, 6), seed=1)
+    for number in range(205, 295):
+        ground.stand(box(number / 10, 3.0, number / 10 + 0.1, 3.1), keyframes=number % 4)
+    other.stand(box(25.0, 3.0, 26.0, 3.1), keyframes=2)
+    other.glimpse(box(25.0, 3.0, 25.5, 3.1), keyframes=1)
+    mosaic = Mosaic([ground.write(tmp_path / "a"), other.write(tmp_path / "b")])
+    xy_m, near, far = mosaic.standing(box(22, 2, 28, 4))
+    assert len(mosaic.standing(box(22, 2, 28, 4))[0]) == len(xy_m)  # also of tiles that are open
+    x_m = np.array([number for number in range(220, 280) if number % 4 or 250 <= number < 260])
+    order = xy_m[:, 0].argsort()
+    np.testing.assert_allclose(xy_m[order], np.column_stack([(x_m + 0.5) / 10, np.full(len(x_m), 3.05)]))
+    twice = (x_m >= 250) & (x_m < 260)
+    np.testing.assert_array_equal(near[order], x_m % 4 + 2 * twice)
+    np.testing.assert_array_equal(far[order], twice & (x_m < 255))
+    assert [len(values) for values in mosaic.standing(box(100, 100, 101, 101))] == [0, 0, 0]
+
+
+def test_tiles_are_those_seen_from_near(tmp_path):
+    """Nothing is looked for where only LiDAR met something, from afar; parts tell when it did."""
+    near_xy_m, far_xy_m = np.array([[5.0, 5.0]]), np.array([[60.05, 5.05]])
+    for number in range(2):
+        part = tmp_path / f"part_{number:06d}"
+        with TileSums(part, GRID, LAYERS) as sums, TileSums(part / FAR_FOLDER, GRID, FAR_LAYERS) as far:
+            sums.add(near_xy_m, {"paint": np.ones((1, 3))})
+            far.add(far_xy_m, {"far": np.ones(1)})
+    mosaic = Mosaic([tmp_path], upto=[1])
+    for keyframes in (1, 2):
+        assert mosaic.tiles() == [(0, 0)]
+        xy_m, near, far = mosaic.standing(box(50, 0, 70, 10))
+        np.testing.assert_allclose(xy_m, far_xy_m)
+        assert (near.tolist(), far.tolist()) == ([0], [keyframes])
+        mosaic.go_on(0, 2)

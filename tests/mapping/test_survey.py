@@ -6,11 +6,23 @@ from functools import partial
 
 import numpy as np
 import pytest
+import shapely
 
 from avjepa.errors import BadFileError, DataError
-from avjepa.mapping.ground_view import Camera, view_ground
+from avjepa.mapping.ground_view import FAR_M, REACH_M, Camera, view_ground
 from avjepa.mapping.mosaic import Mosaic
-from avjepa.mapping.survey import DRIVE_FILE, GRID, LAYERS, add_view, parts_of, read_returns, read_survey, survey_drive
+from avjepa.mapping.survey import (
+    DRIVE_FILE,
+    FAR_LAYERS,
+    GRID,
+    LAYERS,
+    add_far,
+    add_view,
+    parts_of,
+    read_returns,
+    read_survey,
+    survey_drive,
+)
 from avjepa.mapping.tiles import TileSums, read_window
 from avjepa.sensors.nuscenes_index import load_index
 from tests.mapping.painted_ground import PaintedGround
@@ -80,6 +92,35 @@ def test_a_keyframe_counts_a_cell_once(tmp_path):
         add_view(sums, view)
     window, _ = read_window([tmp_path / "sums"], (5.0, 5.0, 5.1, 5.1))
     assert window["stands"].ravel().tolist() == [6, 2]
+
+
+def test_a_keyframe_counts_a_cell_once_from_afar(tmp_path):
+    """Of what stands 25 m away LiDAR alone tells, in sums of their own."""
+    far = [[25.05, 0.05, z_m, 0.5] for z_m in (0.5, 0.8)]
+    view = view_ground(np.array(far + [[x, 0.0, 0.0, 0.1] for x in range(-5, 30)]), [], np.eye(4))
+    with TileSums(tmp_path / "sums", GRID, LAYERS) as sums, TileSums(tmp_path / "far", GRID, FAR_LAYERS) as far_sums:
+        for _ in range(2):
+            add_view(sums, view)
+            add_far(far_sums, view)
+    window, _ = read_window([tmp_path / "far"], (25.0, 0.0, 25.1, 0.1))
+    assert window["far"].ravel().tolist() == [2]
+    assert not any(layer.any() for layer in read_window([tmp_path / "sums"], (25.0, 0.0, 25.1, 0.1))[0].values())
+
+
+def test_surveys_hold_what_stands_further_away(surveyed, tmp_path):
+    """A box of the toy world that lies beyond the cameras' reach of a keyframe. Surveys without are made again."""
+    folder, drive = surveyed
+    mosaic = Mosaic([folder])
+    xy_m, near, far = mosaic.standing(shapely.box(*np.concatenate([drive.xy_m.min(0) - 40, drive.xy_m.max(0) + 40])))
+    distance_m = np.linalg.norm(xy_m[:, None] - drive.xy_m, axis=-1)
+    assert (far > 0).sum() > 5
+    assert distance_m[far > 0].max(1).min() > REACH_M - 0.1
+    assert distance_m[far > 0].min(1).max() < FAR_M + 0.1
+    assert distance_m[near > 0].min(1).max() < REACH_M + 0.1
+    part = shutil.copytree(folder, tmp_path / "old") / "part_000000" / "far"
+    shutil.rmtree(part)
+    with pytest.raises(BadFileError, match="far: missing; survey the drive again"):
+        Mosaic([tmp_path / "old"])
 
 
 def test_sums_are_weighted(tmp_path):
