@@ -17,10 +17,11 @@ from shapely.ops import substring
 
 from avjepa.geometry.bands import line_poses, shifted
 from avjepa.mapping import closure_evidence, edge_evidence, line_evidence
-from avjepa.mapping.area_evidence import PLAIN, REFLECTS, AreaReading, moved_stop_line, read_area
+from avjepa.mapping.area_evidence import FRESH, PLAIN, REFLECTS, AreaReading, moved_stop_line, read_area
 from avjepa.mapping.bay_evidence import Bay, judge_bays
-from avjepa.mapping.line_evidence import LineRun, judge_line
+from avjepa.mapping.line_evidence import HERE_M, PLAIN_BARS, LineRun, judge_line
 from avjepa.mapping.mosaic import Mosaic
+from avjepa.mapping.new_lines import KNOWN_LINE_M, LEAST_LENGTH_M, REACH_M, as_one, guides_of, new_lines
 from avjepa.mapping.new_paint import around, new_crosswalks
 from avjepa.mapping.tiles import Tile
 from avjepa.mapping.vector_map import ElementMap, MapElement
@@ -187,6 +188,43 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap, tiles: Iterable[
                 *(None, "ped_crossing", "insertion", None, found.area, log_odds, reading.seen_share, "a new crosswalk"),
                 sigma_m=0.3,
             )
+
+
+def new_line_candidates(mosaic: Mosaic, prior: ElementMap, near: Iterable[MapElement]) -> Iterator[Candidate]:
+    """Painted lines beside lanes and dividers near the drives that the map lacks.
+
+    A map without any divider is one that was made without them, not one that is out of date.
+    """
+    near = list(near)
+    if not prior.layer(*DIVIDERS):
+        return
+    lanes = [one.centre_line for one in near if one.layer == "lane" and one.centre_line is not None]
+    guides = guides_of(lanes, [one.geometry for one in near if one.layer in DIVIDERS])
+    lines = as_one(line for guide in guides for line in new_lines(mosaic, guide, *_free_beside(prior, guide)))
+    for new in lines:
+        long_enough = min(1.0, new.line.length / (2 * LEAST_LENGTH_M))
+        clear = 2.0 * (min(new.reflects, FRESH) - PLAIN) + 0.5 * (min(new.strength, PLAIN_BARS) - 1)
+        log_odds = surer(long_enough * clear - 2 * (1 - new.seen_share), new.drives)
+        seen = " ".join(filter(None, ("dashed" if new.dashed else "solid", new.colour)))
+        yield Candidate(
+            *(None, "lane_divider", "insertion", None, new.line, log_odds, new.seen_share, f"a new {seen} line"),
+            new_marking=seen,
+            sigma_m=0.15,
+        )
+
+
+def _free_beside(prior: ElementMap, guide: LineString) -> tuple[BaseGeometry, BaseGeometry]:
+    """Where a new line may lie beside a guide, and areas of paint of the map."""
+    here = guide.buffer(REACH_M + HERE_M)
+    near = prior.near(here, KNOWN_LINE_M)
+    drivable = [element.geometry for element in near if element.layer == "drivable_area"]
+    road = (
+        shapely.union_all(shapely.intersection(drivable, here.buffer(1))).buffer(-PAINT_MARGIN_M) if drivable else here
+    )
+    lines = [element.geometry.buffer(KNOWN_LINE_M) for element in near if element.layer in DIVIDERS]
+    others = [one.geometry for one in near if one.layer in (*PAINTED_AREAS, "carpark_area", "road_edge")]
+    covered = shapely.union_all([one.geometry for one in near if one.layer in PAINTED_AREAS]).buffer(COVERED_M)
+    return road.difference(shapely.union_all([*lines, *shapely.buffer(others, PAINT_MARGIN_M)])), covered
 
 
 def kerb_candidates(mosaic: Mosaic, prior: ElementMap, outlines: Iterable[LineString]) -> Iterator[Candidate]:

@@ -3,7 +3,7 @@
     1  mosaic      the surveys of all drives, added cell by cell (survey.py, mosaic.py)
     2  evidence    each painted line, crosswalk, stop line, kerb and lane of the prior near the drives, judged on what was seen
                    of it (line_evidence.py, area_evidence.py, edge_evidence.py, bay_evidence.py, closure_evidence.py), and
-                   crosswalks that the prior lacks (new_paint.py)
+                   crosswalks (new_paint.py) and lines (new_lines.py) that the prior lacks
     3  candidates  one for each difference, with its log-odds (candidates.py)
     4  weighing    with an evidence file: what a frozen encoder says of each, and log-odds that were calibrated (weighing.py)
     5  changes     the surest of candidates that say the same of one place; confidence; who saw it (sightings.py), and when it
@@ -27,6 +27,7 @@ from avjepa.errors import DataError
 from avjepa.mapping.area_evidence import read_area
 from avjepa.mapping.candidates import (
     DIVIDERS,
+    NO_PAINT,
     PAINTED_AREAS,
     SEEN_SHARE,
     Candidate,
@@ -35,6 +36,7 @@ from avjepa.mapping.candidates import (
     kerb_candidates,
     lines_of,
     new_crosswalk_candidates,
+    new_line_candidates,
     painted_area_candidates,
 )
 from avjepa.mapping.changes import ChangeReport, MapChange, change_id_of
@@ -44,6 +46,7 @@ from avjepa.mapping.ground_view import REACH_M
 from avjepa.mapping.learned_evidence import EmbeddedFrame, with_readings
 from avjepa.mapping.map_evidence import MapEvidence
 from avjepa.mapping.mosaic import Mosaic
+from avjepa.mapping.new_lines import lines_lie_as_mapped
 from avjepa.mapping.sharpness import Views
 from avjepa.mapping.sightings import Sightings, sightings_of, utc
 from avjepa.mapping.survey import GRID, SurveyedDrive, read_survey
@@ -160,6 +163,10 @@ def find_candidates(mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement
     seen = shapely.union_all([shapely.box(*GRID.bounds_m(tile)) for tile in mosaic.tiles()])
     yield from kerb_candidates(mosaic, prior, outlines(_drivable(prior, seen), mosaic))
     yield from new_crosswalk_candidates(mosaic, prior, mosaic.tiles())
+    lines = list(new_line_candidates(mosaic, prior, near))
+    painted = [element.geometry for element in near if element.layer in DIVIDERS and element.subtype != NO_PAINT]
+    if lines and lines_lie_as_mapped(mosaic, painted):
+        yield from lines
 
 
 def element_candidates(mosaic: Mosaic, prior: ElementMap, element: MapElement) -> Iterator[Candidate]:
@@ -216,6 +223,8 @@ def believed_from(
         judge_again = partial(
             kerb_candidates, prior=prior, outlines=[part for line in lines for part in lines_of(line)]
         )
+    elif candidate.layer in DIVIDERS and candidate.element_id is None:
+        judge_again = partial(new_line_candidates, prior=prior, near=prior.near(shape, PAINT_M))
     elif candidate.element_id is None:
         tile = GRID.tile_of(GRID.cells_of(np.array([shape.centroid.coords[0]])))[0]
         judge_again = partial(new_crosswalk_candidates, prior=prior, tiles=[(int(tile[0]), int(tile[1]))])
