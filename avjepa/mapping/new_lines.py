@@ -180,12 +180,12 @@ def _step_m(window: Strip) -> float:
 
 
 def lines_lie_as_mapped(mosaic: Mosaic, dividers: Iterable[BaseGeometry]) -> bool:
-    """Whether painted lines of the map show paint along half of what was seen of them, or more."""
+    """Whether painted lines of the map show what is asked of new ones along half of what was seen of them, or more."""
     seen = shown = 0
     for line in shapely.get_parts(list(dividers)):
         reading = read_line(mosaic.strip(line, HALF_WIDTH_M))
         seen += reading.seen.sum()
-        shown += (reading.seen & (reading.here >= 1)).sum()
+        shown += (reading.seen & (reading.here >= LEAST_BARS)).sum()
     return bool(shown >= LEAST_SHOWN * seen)
 
 
