@@ -17,12 +17,13 @@ from shapely.ops import substring
 
 from avjepa.geometry.bands import line_poses, shifted
 from avjepa.mapping import closure_evidence, edge_evidence, line_evidence
-from avjepa.mapping.area_evidence import FRESH, PLAIN, REFLECTS, AreaReading, moved_stop_line, read_area
+from avjepa.mapping.area_evidence import FRESH, PLAIN, REFLECTS, SEARCH_M, AreaReading, moved_stop_line, read_area
 from avjepa.mapping.bay_evidence import Bay, judge_bays
 from avjepa.mapping.line_evidence import HERE_M, PLAIN_BARS, LineRun, judge_line
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.new_lines import KNOWN_LINE_M, LEAST_LENGTH_M, REACH_M, as_one, guides_of, new_lines
 from avjepa.mapping.new_paint import around, new_crosswalks
+from avjepa.mapping.new_stop_lines import as_stop_lines, bar_of_lane
 from avjepa.mapping.tiles import Tile
 from avjepa.mapping.vector_map import ElementMap, MapElement
 
@@ -211,6 +212,34 @@ def new_line_candidates(mosaic: Mosaic, prior: ElementMap, near: Iterable[MapEle
             new_marking=seen,
             sigma_m=0.15,
         )
+
+
+def new_stop_line_candidates(mosaic: Mosaic, prior: ElementMap, near: Iterable[MapElement]) -> Iterator[Candidate]:
+    """Stop lines at the ends of lanes near the drives that the map lacks; one that the map has nearby has moved, and is not new.
+
+    A map without any stop line is one that was made without them, not one that is out of date.
+    """
+    if not prior.layer("stop_line"):
+        return
+    bars = []
+    for lane in near:
+        if lane.layer != "lane" or lane.centre_line is None or lane.geometry.area == 0:
+            continue
+        end = shapely.Point(lane.centre_line.coords[-1])
+        painted = [one for one in prior.near(end, 4 * SEARCH_M) if one.layer in PAINTED_AREAS]
+        margins_m = [SEARCH_M if one.layer == "stop_line" else PAINT_MARGIN_M for one in painted]
+        taken = shapely.union_all(shapely.buffer([one.geometry for one in painted], margins_m))
+        width_m = lane.geometry.area / lane.centre_line.length
+        bars.append(bar_of_lane(mosaic, lane.centre_line, width_m, taken))
+    for area in as_stop_lines(bar for bar in bars if bar is not None):
+        reading = read_area(mosaic, area, "stop_line")
+        reflects = REFLECTS if np.isnan(reading.reflects) else min(reading.reflects, FRESH)
+        log_odds = surer(3.0 * (reflects - PLAIN) + 1.0 - 2 * (1 - reading.seen_share), reading.drives)
+        if reading.seen_share >= SEEN_SHARE and reading.stands_out >= 1:
+            yield Candidate(
+                *(None, "stop_line", "insertion", None, area, log_odds, reading.seen_share, "a new stop line"),
+                sigma_m=0.2,
+            )
 
 
 def _free_beside(prior: ElementMap, guide: LineString) -> tuple[BaseGeometry, BaseGeometry]:

@@ -3,7 +3,7 @@
     1  mosaic      the surveys of all drives, added cell by cell (survey.py, mosaic.py)
     2  evidence    each painted line, crosswalk, stop line, kerb and lane of the prior near the drives, judged on what was seen
                    of it (line_evidence.py, area_evidence.py, edge_evidence.py, bay_evidence.py, closure_evidence.py), and
-                   crosswalks (new_paint.py) and lines (new_lines.py) that the prior lacks
+                   crosswalks (new_paint.py), lines (new_lines.py) and stop lines (new_stop_lines.py) that the prior lacks
     3  candidates  one for each difference, with its log-odds (candidates.py)
     4  weighing    with an evidence file: what a frozen encoder says of each, and log-odds that were calibrated (weighing.py)
     5  changes     the surest of candidates that say the same of one place; confidence; who saw it (sightings.py), and when it
@@ -37,6 +37,7 @@ from avjepa.mapping.candidates import (
     lines_of,
     new_crosswalk_candidates,
     new_line_candidates,
+    new_stop_line_candidates,
     painted_area_candidates,
 )
 from avjepa.mapping.changes import ChangeReport, MapChange, change_id_of
@@ -163,6 +164,7 @@ def find_candidates(mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement
     seen = shapely.union_all([shapely.box(*GRID.bounds_m(tile)) for tile in mosaic.tiles()])
     yield from kerb_candidates(mosaic, prior, outlines(_drivable(prior, seen), mosaic))
     yield from new_crosswalk_candidates(mosaic, prior, mosaic.tiles())
+    yield from new_stop_line_candidates(mosaic, prior, near)
     lines = list(new_line_candidates(mosaic, prior, near))
     painted = [element.geometry for element in near if element.layer in DIVIDERS and element.subtype != NO_PAINT]
     if lines and lines_lie_as_mapped(mosaic, painted):
@@ -223,8 +225,9 @@ def believed_from(
         judge_again = partial(
             kerb_candidates, prior=prior, outlines=[part for line in lines for part in lines_of(line)]
         )
-    elif candidate.layer in DIVIDERS and candidate.element_id is None:
-        judge_again = partial(new_line_candidates, prior=prior, near=prior.near(shape, PAINT_M))
+    elif candidate.element_id is None and candidate.layer != "ped_crossing":
+        again = new_stop_line_candidates if candidate.layer == "stop_line" else new_line_candidates
+        judge_again = partial(again, prior=prior, near=prior.near(shape, PAINT_M))
     elif candidate.element_id is None:
         tile = GRID.tile_of(GRID.cells_of(np.array([shape.centroid.coords[0]])))[0]
         judge_again = partial(new_crosswalk_candidates, prior=prior, tiles=[(int(tile[0]), int(tile[1]))])

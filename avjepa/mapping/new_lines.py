@@ -146,12 +146,14 @@ def _judged(strip: Strip, poses: np.ndarray, left_m: float, shown: np.ndarray) -
     inside = (rows >= first) & (rows <= last)
     middle_m = round(left_m, 1)  # of a column
     window = _window(strip.rows(inside), middle_m)
-    reflects = _reflects(window.sums["ground"][:, shown[inside]], window.left_m)
+    dashes = shown[inside] & (read_line(window, ALONG_M).here >= LEAST_BARS)
+    reflects = _reflects(window.sums["ground"][:, dashes], window.left_m)
     if not reflects >= REFLECTS or _step_m(window) >= STEP_M[0]:  # nan is not
         return None
     reading = read_line(window)
     yellow = reading.yellow[np.isfinite(reading.yellow)]
-    points = np.append(np.flatnonzero(inside)[: -1 : round(POINTS_M / ALONG_M)], last)
+    ends = round(SOLID_M / 2 / ALONG_M)  # rows show what lies so far ahead
+    points = np.append(np.arange(first + ends, last - ends, round(POINTS_M / ALONG_M)), last - ends)
     return NewLine(
         LineString(shifted(poses[points], middle_m)),
         float(np.median(reading.here)),
@@ -209,15 +211,15 @@ def _joined(line: LineString, piece: LineString) -> LineString | None:
     if np.dot(xy_m[-1] - xy_m[0], more_xy_m[-1] - more_xy_m[0]) < 0:
         more_xy_m = more_xy_m[::-1]
     points = shapely.points(more_xy_m)
-    at_m = shapely.line_locate_point(line, points)
-    before, behind = at_m <= 0, at_m >= line.length
-    beside = ~before & ~behind
+    at_m, apart_m = shapely.line_locate_point(line, points), shapely.distance(line, points)
+    beside = (at_m > 0) & (at_m < line.length)
+    before, behind = ((at_m <= 0) & (apart_m > ONE_LINE_M), (at_m >= line.length) & (apart_m > ONE_LINE_M))
     if beside.any():
-        is_same = shapely.distance(line, points[beside]).max() <= ONE_LINE_M
-    elif behind.all():
-        is_same = _goes_on(xy_m, more_xy_m[0])
+        is_same = apart_m[beside].max() <= ONE_LINE_M
+    elif behind.any():
+        is_same = not before.any() and _goes_on(xy_m, more_xy_m[0])
     else:
-        is_same = before.all() and _goes_on(xy_m[::-1], more_xy_m[-1])
+        is_same = _goes_on(xy_m[::-1], more_xy_m[-1])
     return LineString([*more_xy_m[before], *xy_m, *more_xy_m[behind]]) if is_same else None
 
 
