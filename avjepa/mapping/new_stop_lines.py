@@ -1,7 +1,8 @@
 """Stop lines that the prior map lacks: a bar across a lane, near its end, where the map has none.
 
 Each lane's end is looked at as if a stop line of the map lay there (area_evidence.bars_along): the one place where cameras see
-a bar stand out of the road, and LiDAR meets more light than before and behind it.
+a bar stand out of the road, and LiDAR meets more light than before and behind it. Where stripes begin at a bar, it is the edge of a
+crosswalk.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from shapely.geometry import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from avjepa.geometry.bands import band, line_poses
-from avjepa.mapping.area_evidence import MOVED_M, REFLECTS, SEARCH_M, bars_along, frame_of
+from avjepa.mapping.area_evidence import MOVED_M, REFLECTS, SEARCH_M, bars_along, frame_of, stripes
 from avjepa.mapping.mosaic import Mosaic, stays
 
 BAR_M = 0.4  # depth of a stop line
 BESIDE_M = 0.3  # of a lane that its stop line may leave free on either side
 JOINED_M = 1.0  # between bars of neighbouring lanes that are one stop line
+STRIPES_M = (0.5, 3.0)  # from a crosswalk's edge
 STANDS_SHARE = 0.1  # of a bar: barriers stand across lanes, too, and reflect
 
 
@@ -45,8 +47,14 @@ def bar_of_lane(mosaic: Mosaic, centre_line: LineString, width_m: float, taken: 
     best = np.argmax(np.where(is_bar, bars.stands_out, 0.0))
     _, _, across = frame_of(area)
     found = translate(area, *(bars.left_m[best] * across))
-    stands = stays(mosaic.in_area(found)[0])
-    return None if found.intersects(taken) or stands.mean() > STANDS_SHARE else found
+    if found.intersects(taken) or stays(mosaic.in_area(found)[0]).mean() > STANDS_SHARE:
+        return None
+    sides = [
+        shapely.union_all([translate(found, *(sign * at_m * across)) for at_m in STRIPES_M]).convex_hull
+        for sign in (-1, 1)
+    ]
+    striped = any(stripes(mosaic, side)[0] >= 1 for side in sides if not side.intersects(taken))
+    return None if striped else found
 
 
 def as_stop_lines(bars: Iterable[Polygon]) -> list[Polygon]:
