@@ -30,7 +30,6 @@ from avjepa.mapping.line_evidence import (
     PARALLEL_M,
     PERIOD_M,
     SOLID_M,
-    TWO_DASHES_M,
     read_line,
 )
 from avjepa.mapping.mosaic import ALONG_M, LINE_M, SIDES_M, Mosaic, Strip, stays
@@ -126,7 +125,7 @@ def _stretches(
     rows = np.flatnonzero(shown)
     ends = (np.diff(rows) * ALONG_M > MOST_GAP_M) | (np.abs(np.diff(left_m[rows])) > PARALLEL_M)
     for part in np.split(rows, np.flatnonzero(ends) + 1):
-        if len(part) * ALONG_M < TWO_DASHES_M or (part[-1] - part[0]) * ALONG_M < LEAST_LENGTH_M:
+        if not len(part) or (part[-1] - part[0]) * ALONG_M < LEAST_LENGTH_M:
             continue
         low_m, high_m = np.percentile(left_m[part], (10, 90))
         if high_m - low_m <= PARALLEL_M:
