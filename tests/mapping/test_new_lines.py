@@ -134,7 +134,7 @@ def test_paint_that_the_map_explains(tmp_path, known):
 
 @pytest.mark.parametrize(
     "line",
-    [along(NEW_M, 20, 33), LineString([(10, 4.0), (50, 5.5)])],
+    [along(NEW_M, 20, 33), LineString([(5, 4.6), (55, 5.05)])],
     ids=["short", "slanting"],
 )
 def test_other_paint_is_no_line(tmp_path, line):
