@@ -185,10 +185,24 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap, tiles: Iterable[
             reading = found.reading
             reflects = REFLECTS if np.isnan(reading.reflects) else reading.reflects
             log_odds = surer(3.0 * (reflects - PLAIN) + 1.0, reading.drives)
-            yield Candidate(
-                *(None, "ped_crossing", "insertion", None, found.area, log_odds, reading.seen_share, "a new crosswalk"),
-                sigma_m=0.3,
-            )
+            yield _insertion("ped_crossing", found.area, log_odds, reading.seen_share, "a new crosswalk", 0.3)
+
+
+def _insertion(
+    layer: str, new: BaseGeometry, log_odds: float, seen_share: float, words: str, sigma_m: float, marking: str = ""
+) -> Candidate:
+    return Candidate(
+        None,
+        layer,
+        "insertion",
+        None,
+        new,
+        log_odds,
+        seen_share,
+        words,
+        new_marking=marking,
+        sigma_m=sigma_m,
+    )
 
 
 def new_line_candidates(mosaic: Mosaic, prior: ElementMap, near: Iterable[MapElement]) -> Iterator[Candidate]:
@@ -207,11 +221,7 @@ def new_line_candidates(mosaic: Mosaic, prior: ElementMap, near: Iterable[MapEle
         clear = 2.0 * (min(new.reflects, FRESH) - PLAIN) + 0.5 * (min(new.strength, PLAIN_BARS) - 1)
         log_odds = surer(long_enough * clear - 2 * (1 - new.seen_share), new.drives)
         seen = " ".join(filter(None, ("dashed" if new.dashed else "solid", new.colour)))
-        yield Candidate(
-            *(None, "lane_divider", "insertion", None, new.line, log_odds, new.seen_share, f"a new {seen} line"),
-            new_marking=seen,
-            sigma_m=0.15,
-        )
+        yield _insertion("lane_divider", new.line, log_odds, new.seen_share, f"a new {seen} line", 0.15, seen)
 
 
 def new_stop_line_candidates(mosaic: Mosaic, prior: ElementMap, near: Iterable[MapElement]) -> Iterator[Candidate]:
@@ -236,10 +246,7 @@ def new_stop_line_candidates(mosaic: Mosaic, prior: ElementMap, near: Iterable[M
         reflects = REFLECTS if np.isnan(reading.reflects) else min(reading.reflects, FRESH)
         log_odds = surer(3.0 * (reflects - PLAIN) + 1.0 - 2 * (1 - reading.seen_share), reading.drives)
         if reading.seen_share >= SEEN_SHARE and reading.stands_out >= 1:
-            yield Candidate(
-                *(None, "stop_line", "insertion", None, area, log_odds, reading.seen_share, "a new stop line"),
-                sigma_m=0.2,
-            )
+            yield _insertion("stop_line", area, log_odds, reading.seen_share, "a new stop line", 0.2)
 
 
 def _free_beside(prior: ElementMap, guide: LineString) -> tuple[BaseGeometry, BaseGeometry]:
