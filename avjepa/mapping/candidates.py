@@ -233,7 +233,7 @@ def new_stop_line_candidates(mosaic: Mosaic, prior: ElementMap, near: Iterable[M
         return
     bars = []
     for lane in near:
-        if lane.layer != "lane" or lane.centre_line is None:
+        if lane.layer != "lane" or lane.centre_line is None or not lane.centre_line.length:
             continue
         end = shapely.Point(lane.centre_line.coords[-1])
         painted = [one for one in prior.near(end, 4 * SEARCH_M) if one.layer in PAINTED_AREAS]

@@ -1,5 +1,7 @@
 """Stop lines that the prior lacks, at the end of a hand-made lane."""
 
+from dataclasses import replace
+
 import pytest
 import shapely
 from shapely.geometry import LineString, box
@@ -44,6 +46,11 @@ def test_a_new_stop_line(tmp_path, from_m):
     assert new.new.intersection(bar).area / new.new.union(bar).area > 0.6
     assert new.log_odds > 1
     assert new.seen_share == 1
+
+
+def test_a_lane_without_length_has_none(tmp_path):
+    dot = replace(lane("dot"), centre_line=LineString([(40, 4.75), (40, 4.75)]))
+    assert found(tmp_path, with_bar(BAR), KNOWN, dot) == []
 
 
 def test_a_plain_road_has_none(tmp_path):
