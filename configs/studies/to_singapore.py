@@ -13,6 +13,11 @@ objectives = dict(
     jepa_city=dict(config="../bev_jepa_city.py", title="JEPA, city"),
     occupancy_mae_city=dict(config="../objectives/occupancy_mae.py", title="Occupancy-MAE, city", iterations=270),
     bev_contrast_city=dict(config="../objectives/bev_contrast.py", title="BEVContrast, city", iterations=325),
+    # three times the steps of the others
+    jepa_city_longer=dict(config="../bev_jepa_city.py", title="JEPA, city, 600 steps", iterations=600),
+    occupancy_mae_city_longer=dict(
+        config="../objectives/occupancy_mae.py", title="Occupancy-MAE, city, 810 steps", iterations=810
+    ),
     jepa_randomised=dict(config="../bev_jepa_city_randomised.py", title="JEPA, city, randomised sensors"),
     jepa=dict(config="../bev_jepa_city_and_real.py", title="JEPA, city and real", options=with_real),
     occupancy_mae=dict(

@@ -23,6 +23,20 @@ def test_the_city_study_is_sound():
     assert plan.training("jepa", 0).train_cfg.max_iters == 200
 
 
+def test_longer_runs_differ_from_the_city_study_in_steps_alone():
+    city, longer = (
+        read_plan(ROOT / "configs" / "studies" / f"{name}.py", None, None, None) for name in ("city", "longer")
+    )
+    for name in longer.objectives:
+        short, long = city.training(name, 0), longer.training(name, 0)
+        ratio = long.train_cfg.max_iters / short.train_cfg.max_iters
+        assert ratio == 3, name
+        assert [(one.begin * 3, one.end * 3) for one in short.param_scheduler] == [
+            (one.begin, one.end) for one in long.param_scheduler
+        ]
+        assert long.model.to_dict() == short.model.to_dict()
+
+
 @pytest.mark.parametrize(
     ("name", "seen", "unseen"),
     [
