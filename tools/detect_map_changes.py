@@ -6,6 +6,7 @@ import argparse
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,9 @@ from avjepa.mapping.vector_map import ElementMap
 from avjepa.probes.frozen import code_fingerprint
 from avjepa.reports.change_pictures import change_pictures
 from avjepa.reports.ground_pictures import pictures_around
-from avjepa.reports.recording import write_recording
+from avjepa.reports.recording import Recording, record_drives, viewer_package
+from avjepa.reports.recording_mcap import mcap_recording
+from avjepa.reports.recording_rerun import rerun_recording
 from avjepa.reports.review import write_review
 from avjepa.sensors.nuscenes_index import NuScenesIndex, load_index, split_scenes
 
@@ -67,12 +70,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--review", type=Path, metavar="FILE", help="decisions that the review page exported")
     parser.add_argument("--evidence", type=Path, metavar="FILE", help="learned evidence: tools/train_map_evidence.py")
     parser.add_argument("--rrd", type=Path, metavar="FILE", help="also a recording for the rerun viewer")
+    parser.add_argument("--mcap", type=Path, metavar="FILE", help="also a recording for Foxglove")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(argv)
+    for path, package in ((args.rrd, "rerun"), (args.mcap, "mcap")):
+        if path is not None:
+            viewer_package(package)  # said now, not when all is done
     args.data = args.data.expanduser().resolve()  # workers may have another working directory
     prior, _ = read_map(args.map, None if args.city is None else frame_of_city(args.city))
     index = load_index(args.data, args.version)
@@ -94,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     write_outputs(args.out, report, index)
     pictures = dict(progress(change_pictures(report, args.data, index, surveys), "pictures", len(report.changes)))
     write_review(args.out / "review.html", report, prior, pictures, {drive.scene: drive.xy_m for drive in drives})
-    if args.rrd is not None:
+    if args.rrd is not None or args.mcap is not None:
         record(args, report, prior, index, surveys)
     say(args.out, report)
 
@@ -191,11 +198,18 @@ def write_outputs(out: Path, report: ChangeReport, index: NuScenesIndex) -> None
 def record(
     args: argparse.Namespace, report: ChangeReport, prior: ElementMap, index: NuScenesIndex, surveys: list[Path]
 ) -> None:
-    """The recording, every keyframe with the surveyed ground around it."""
+    """The recordings, every keyframe with the surveyed ground around it."""
     numbers, mosaic = keyframes_in_time(index, report.scenes), Mosaic(surveys)
     frames = ((n, pictures_around(mosaic, index.global_T_ego[n])) for n in progress(numbers, "recording", len(numbers)))
-    faults = write_recording(args.rrd, report, prior, args.data, index, frames)
-    print(f"{args.rrd}: {len(numbers)} keyframes" + (f", {faults} files left out" if faults else ""))
+    with ExitStack() as files:
+        recordings: list[Recording] = []
+        if args.rrd is not None:
+            recordings.append(files.enter_context(rerun_recording(args.rrd, report.run_id)))
+        if args.mcap is not None:
+            recordings.append(files.enter_context(mcap_recording(args.mcap, report)))
+        faults = record_drives(recordings, report, prior, args.data, index, frames)
+    for path in filter(None, (args.rrd, args.mcap)):
+        print(f"{path}: {len(numbers)} keyframes" + (f", {faults} files left out" if faults else ""))
 
 
 def keyframes_in_time(index: NuScenesIndex, scenes: Sequence[str]) -> list[int]:
