@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,7 @@ from avjepa.mapping.decisions import apply_decisions
 from avjepa.mapping.detect import Learned, detect_changes
 from avjepa.mapping.drive_paths import drive_paths
 from avjepa.mapping.evaluation.frames import predict_drives
+from avjepa.mapping.evidence_material import Material
 from avjepa.mapping.frames import frame_of_city
 from avjepa.mapping.map_readers import read_map
 from avjepa.mapping.mosaic import Mosaic
@@ -52,6 +55,8 @@ map), changes.csv, changes.osm (for JOSM), frames.json (TbV's form) and surveys/
 stopped goes on, and more drives may be added. Drives of other cities than the map's are left out. Confidences are hand-set, unless
 a calibrated evidence file weighs them.
 """
+
+log = logging.getLogger("avjepa")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -84,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     prior, _ = read_map(args.map, None if args.city is None else frame_of_city(args.city))
     index = load_index(args.data, args.version)
     scenes = drives_of(index, prior.frame.name, args.scenes, args.data)
-    learned = None if args.evidence is None else learned_of(args, scenes)
+    learned, warnings = (None, ()) if args.evidence is None else learned_of(args, scenes, prior)
     tasks = survey_all(args, index, scenes)
     surveys = [args.out / "surveys" / task.folder for task in tasks]
     drives = list(map(read_survey, surveys))
@@ -93,6 +98,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{left_out} keyframes and images left out (see {args.out}/surveys/*/{DRIVE_FILE})")
     run_id = run_id_of([args.map] if args.evidence is None else [args.map, args.evidence], tasks)
     report = detect_changes(surveys, prior, args.map.name, index, run_id, datetime.now(timezone.utc), progress, learned)
+    report = replace(report, warnings=warnings)
     far = [drive.scene for drive in drives if drive.scene not in report.scenes]
     if far:
         print(f"{len(far)} drives left out: nowhere near the map ({', '.join(far)})")
@@ -125,8 +131,8 @@ def drives_of(index: NuScenesIndex, city: str, wanted: list[str], root: Path) ->
     return scenes
 
 
-def learned_of(args: argparse.Namespace, scenes: list[str]) -> Learned:
-    """The evidence file, and the drives as its encoder sees them; embeddings are kept in OUT.
+def learned_of(args: argparse.Namespace, scenes: list[str], prior: ElementMap) -> tuple[Learned, tuple[str, ...]]:
+    """The evidence file, and the drives as its encoder sees them; embeddings are kept in OUT. And what must be known of the file.
 
     Raises:
         CheckpointError, ConfigError, DataError: as :func:`avjepa.engine.map_evidence.evidence_of_file`.
@@ -136,7 +142,10 @@ def learned_of(args: argparse.Namespace, scenes: list[str]) -> Learned:
     )
     if evidence.calibration is None:
         print(f"{args.evidence}: not calibrated, so the hand-set log-odds stand; see tools/calibrate_map_evidence.py")
-    return Learned(evidence, embedded.frames, len(embedded.dataset))
+    warnings = evidence.warnings(Material.of(embedded.keys, [prior]), args.evidence.name)
+    for line in warnings:
+        log.warning("%s", line)
+    return Learned(evidence, embedded.frames, len(embedded.dataset)), warnings
 
 
 def survey_all(args: argparse.Namespace, index: NuScenesIndex, scenes: list[str]) -> list[LogTask]:
