@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from avjepa.mapping.evaluation.evidence import (
     reliability,
 )
 from avjepa.mapping.evaluation.truth import edited_elements, read_edits
+from avjepa.mapping.evidence_material import Material
 from avjepa.mapping.frames import frame_of_city
 from avjepa.mapping.map_evidence import Calibration, load_map_evidence, save_map_evidence
 from avjepa.mapping.map_readers import read_map
@@ -41,6 +43,9 @@ A case is a prior, its truth, and the folder of tools/detect_map_changes.py whos
 """
 
 
+log = logging.getLogger("avjepa")
+
+
 @dataclass(frozen=True)
 class Case:
     """One prior, judged with one file, before calibration.
@@ -50,12 +55,14 @@ class Case:
         right: (weighed,).
         gone: for every element, that it is gone, by the encoder alone.
         edited: changed elements, with the kind of their edit.
+        material: the drives that were judged, and their town.
     """
 
     weighed: list[Weighed]
     right: list[bool]
     gone: list[Weighed]
     edited: dict[str, str]
+    material: Material
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -86,9 +93,16 @@ def main(argv: list[str] | None = None) -> None:
             of_file.append(judged)
     records = {}
     for path, of_file in zip(args.files, cases, strict=True):
+        material = Material.joined(case.material for case in of_file)
         if args.fit:
-            fit(path, of_file, f"{args.data.name}: " + ", ".join(str(case[0].name) for case in args.case))
-        records[str(path)] = record_of(of_file, load_map_evidence(path).calibration)
+            words = f"{args.data.name}: " + ", ".join(str(case[0].name) for case in args.case)
+            fit(path, of_file, words, material)
+        evidence = load_map_evidence(path)
+        # A fit is measured on what it was fitted on, and is meant to be.
+        warnings = (replace(evidence, calibration=None) if args.fit else evidence).warnings(material, path.name)
+        for line in warnings:
+            log.warning("%s", line)
+        records[str(path)] = {"warnings": warnings, **record_of(of_file, evidence.calibration)}
         print(f"\n{path}")
         say(records[str(path)])
     if args.out is not None:
@@ -124,10 +138,11 @@ def judge_case(args: argparse.Namespace, map_path: Path, truth_path: Path, folde
         answers = weigh([*candidates, *also], near, bare, prior, frames)
         weighed = answers[: len(candidates)] + answers[len(candidates) + len(also) :]
         gone = answers[len(candidates) :]
-        yield Case(weighed, [is_right(one, edits, edited) for one in weighed], gone, edited)
+        right = [is_right(one, edits, edited) for one in weighed]
+        yield Case(weighed, right, gone, edited, Material.of(embedded.keys, [prior]))
 
 
-def fit(path: Path, cases: Sequence[Case], fitted_on: str) -> None:
+def fit(path: Path, cases: Sequence[Case], fitted_on: str, material: Material) -> None:
     """Fit the calibration of a file on all cases, and write it.
 
     Raises:
@@ -137,7 +152,7 @@ def fit(path: Path, cases: Sequence[Case], fitted_on: str) -> None:
     right = [answer for case in cases for answer in case.right]
     if all(right) or not any(right):
         raise ConfigError(f"{path}: all {len(right)} candidates are alike, right or wrong: add cases to fit on")
-    calibration = Calibration(fit_calibration(weighed, right), fitted_on, len(right))
+    calibration = Calibration(fit_calibration(weighed, right), fitted_on, len(right), material)
     save_map_evidence(path, replace(load_map_evidence(path), calibration=calibration))
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -21,6 +24,7 @@ from avjepa.mapping.decisions import apply_decisions
 from avjepa.mapping.detect import Learned, detect_changes
 from avjepa.mapping.drive_paths import drive_paths
 from avjepa.mapping.evaluation.frames import predict_drives
+from avjepa.mapping.evidence_material import Material
 from avjepa.mapping.frames import frame_of_city
 from avjepa.mapping.map_readers import read_map
 from avjepa.mapping.mosaic import Mosaic
@@ -34,7 +38,9 @@ from avjepa.mapping.vector_map import ElementMap
 from avjepa.probes.frozen import code_fingerprint
 from avjepa.reports.change_pictures import change_pictures
 from avjepa.reports.ground_pictures import pictures_around
-from avjepa.reports.recording import write_recording
+from avjepa.reports.recording import Recording, record_drives, viewer_package
+from avjepa.reports.recording_mcap import mcap_recording
+from avjepa.reports.recording_rerun import rerun_recording
 from avjepa.reports.review import write_review
 from avjepa.sensors.nuscenes_index import NuScenesIndex, load_index, split_scenes
 
@@ -49,6 +55,8 @@ map), changes.csv, changes.osm (for JOSM), frames.json (TbV's form) and surveys/
 stopped goes on, and more drives may be added. Drives of other cities than the map's are left out. Confidences are hand-set, unless
 a calibrated evidence file weighs them.
 """
+
+log = logging.getLogger("avjepa")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -67,17 +75,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--review", type=Path, metavar="FILE", help="decisions that the review page exported")
     parser.add_argument("--evidence", type=Path, metavar="FILE", help="learned evidence: tools/train_map_evidence.py")
     parser.add_argument("--rrd", type=Path, metavar="FILE", help="also a recording for the rerun viewer")
+    parser.add_argument("--mcap", type=Path, metavar="FILE", help="also a recording for Foxglove")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the tool."""
     args = parse_args(argv)
+    for path, package in ((args.rrd, "rerun"), (args.mcap, "mcap")):
+        if path is not None:
+            viewer_package(package)  # said now, not when all is done
     args.data = args.data.expanduser().resolve()  # workers may have another working directory
     prior, _ = read_map(args.map, None if args.city is None else frame_of_city(args.city))
     index = load_index(args.data, args.version)
     scenes = drives_of(index, prior.frame.name, args.scenes, args.data)
-    learned = None if args.evidence is None else learned_of(args, scenes)
+    learned, warnings = (None, ()) if args.evidence is None else learned_of(args, scenes, prior)
     tasks = survey_all(args, index, scenes)
     surveys = [args.out / "surveys" / task.folder for task in tasks]
     drives = list(map(read_survey, surveys))
@@ -86,6 +98,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{left_out} keyframes and images left out (see {args.out}/surveys/*/{DRIVE_FILE})")
     run_id = run_id_of([args.map] if args.evidence is None else [args.map, args.evidence], tasks)
     report = detect_changes(surveys, prior, args.map.name, index, run_id, datetime.now(timezone.utc), progress, learned)
+    report = replace(report, warnings=warnings)
     far = [drive.scene for drive in drives if drive.scene not in report.scenes]
     if far:
         print(f"{len(far)} drives left out: nowhere near the map ({', '.join(far)})")
@@ -94,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     write_outputs(args.out, report, index)
     pictures = dict(progress(change_pictures(report, args.data, index, surveys), "pictures", len(report.changes)))
     write_review(args.out / "review.html", report, prior, pictures, {drive.scene: drive.xy_m for drive in drives})
-    if args.rrd is not None:
+    if args.rrd is not None or args.mcap is not None:
         record(args, report, prior, index, surveys)
     say(args.out, report)
 
@@ -118,8 +131,8 @@ def drives_of(index: NuScenesIndex, city: str, wanted: list[str], root: Path) ->
     return scenes
 
 
-def learned_of(args: argparse.Namespace, scenes: list[str]) -> Learned:
-    """The evidence file, and the drives as its encoder sees them; embeddings are kept in OUT.
+def learned_of(args: argparse.Namespace, scenes: list[str], prior: ElementMap) -> tuple[Learned, tuple[str, ...]]:
+    """The evidence file, and the drives as its encoder sees them; embeddings are kept in OUT. And what must be known of the file.
 
     Raises:
         CheckpointError, ConfigError, DataError: as :func:`avjepa.engine.map_evidence.evidence_of_file`.
@@ -129,7 +142,10 @@ def learned_of(args: argparse.Namespace, scenes: list[str]) -> Learned:
     )
     if evidence.calibration is None:
         print(f"{args.evidence}: not calibrated, so the hand-set log-odds stand; see tools/calibrate_map_evidence.py")
-    return Learned(evidence, embedded.frames, len(embedded.dataset))
+    warnings = evidence.warnings(Material.of(embedded.keys, [prior]), args.evidence.name)
+    for line in warnings:
+        log.warning("%s", line)
+    return Learned(evidence, embedded.frames, len(embedded.dataset)), warnings
 
 
 def survey_all(args: argparse.Namespace, index: NuScenesIndex, scenes: list[str]) -> list[LogTask]:
@@ -191,11 +207,18 @@ def write_outputs(out: Path, report: ChangeReport, index: NuScenesIndex) -> None
 def record(
     args: argparse.Namespace, report: ChangeReport, prior: ElementMap, index: NuScenesIndex, surveys: list[Path]
 ) -> None:
-    """The recording, every keyframe with the surveyed ground around it."""
+    """The recordings, every keyframe with the surveyed ground around it."""
     numbers, mosaic = keyframes_in_time(index, report.scenes), Mosaic(surveys)
     frames = ((n, pictures_around(mosaic, index.global_T_ego[n])) for n in progress(numbers, "recording", len(numbers)))
-    faults = write_recording(args.rrd, report, prior, args.data, index, frames)
-    print(f"{args.rrd}: {len(numbers)} keyframes" + (f", {faults} files left out" if faults else ""))
+    with ExitStack() as files:
+        recordings: list[Recording] = []
+        if args.rrd is not None:
+            recordings.append(files.enter_context(rerun_recording(args.rrd, report.run_id)))
+        if args.mcap is not None:
+            recordings.append(files.enter_context(mcap_recording(args.mcap, report)))
+        faults = record_drives(recordings, report, prior, args.data, index, frames)
+    for path in filter(None, (args.rrd, args.mcap)):
+        print(f"{path}: {len(numbers)} keyframes" + (f", {faults} files left out" if faults else ""))
 
 
 def keyframes_in_time(index: NuScenesIndex, scenes: Sequence[str]) -> list[int]:

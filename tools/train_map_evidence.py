@@ -13,10 +13,12 @@ from avjepa.engine.config import load_config
 from avjepa.engine.map_evidence import embed_drives, encoder_of, keyframes_of
 from avjepa.errors import ConfigError, DataError
 from avjepa.geometry.grid import BEVGrid
+from avjepa.mapping.evidence_material import Material
 from avjepa.mapping.frames import frame_of_city
 from avjepa.mapping.map_evidence import Origin, save_map_evidence, train_map_evidence
 from avjepa.mapping.map_rasters import counted, shares
 from avjepa.mapping.map_readers import read_map
+from avjepa.mapping.vector_map import ElementMap
 from avjepa.sensors.nuscenes_dataset import NuScenesClips
 
 EXAMPLE = """example:
@@ -55,18 +57,20 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(args.config, kind="training")
     dataset = keyframes_of(cfg, args.data, args.version, args.scenes)
     source = encoder_of(cfg, args.checkpoint, args.seed)
-    cover = covers(dataset, source.grid)
+    maps = true_maps(dataset)
+    cover = covers(dataset, maps, source.grid)
     drives = embed_drives(source, dataset, args.cache or args.out.parent / "embeddings", progress)
     checkpoint = "" if args.checkpoint is None else str(args.checkpoint)
-    origin = Origin(str(args.config), checkpoint, args.seed, source.fingerprint, tuple(drives.keys))
+    material = Material.of(drives.keys, maps.values())
+    origin = Origin(str(args.config), checkpoint, args.seed, source.fingerprint, material.drives, material.towns)
     evidence = train_map_evidence(drives.features, cover, source.grid, origin, progress)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_map_evidence(args.out, evidence)
     print(f"{args.out}: trained on {len(dataset)} keyframes of {len(origin.drives)} drives; not calibrated yet")
 
 
-def covers(dataset: NuScenesClips, grid: BEVGrid) -> torch.Tensor:
-    """Shares (n, K, Y, X) of the true map at every keyframe.
+def true_maps(dataset: NuScenesClips) -> dict[str, ElementMap]:
+    """The true map of every city, by name.
 
     Raises:
         DataError: a city has no map, or it lies elsewhere.
@@ -80,6 +84,12 @@ def covers(dataset: NuScenesClips, grid: BEVGrid) -> torch.Tensor:
         maps[city], _ = read_map(path, frame_of_city(city))
         xy_m = np.array([keyframe.global_T_ego[:2, 3] for keyframe in keyframes if keyframe.city == city])
         maps[city].check_overlap(xy_m, city)
+    return maps
+
+
+def covers(dataset: NuScenesClips, maps: dict[str, ElementMap], grid: BEVGrid) -> torch.Tensor:
+    """Shares (n, K, Y, X) of the true map at every keyframe."""
+    keyframes = dataset.present_keyframes()
     return torch.stack(
         [
             shares(counted(maps[keyframe.city], keyframe.global_T_ego, grid))

@@ -240,6 +240,7 @@ class ChangeReport:
         created: when, UTC.
         changes: of different ids.
         calibrated: the confidences were fitted to known changes; otherwise their log-odds are set by hand.
+        warnings: what a reader must know of the evidence, in words: that it was made with these drives, say.
 
     Raises:
         ValueError: no run id, a time that is not UTC, or two changes have one id.
@@ -252,6 +253,7 @@ class ChangeReport:
     created: datetime
     changes: tuple[MapChange, ...]
     calibrated: bool = False
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check(bool(self.run_id), "a report wants a run id")

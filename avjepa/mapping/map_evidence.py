@@ -7,7 +7,7 @@ Letters: see conventions.py; features are those of probes/frozen.py: ObservedVie
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from avjepa.errors import CheckpointError, ConfigError
 from avjepa.files import replacing
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.resample import Window
+from avjepa.mapping.evidence_material import Material, overlap_warnings
 from avjepa.mapping.logistic import Logistic
 from avjepa.mapping.map_conditioned import MapConditioned, context_of, is_observed
 from avjepa.probes.heads import DenseHead, Features, HeadTraining, draw_window, new_head, train_head
@@ -46,6 +47,7 @@ class Origin:
         seed: of random weights and of the training here.
         encoder: fingerprint of weights and architecture, see probes/frozen.py: Source.
         drives: keys of the drives trained on, see :func:`drive_key`.
+        towns: those whose maps were trained on, see evidence_material.py: Material; None in older files, which do not say.
     """
 
     config: str
@@ -53,6 +55,7 @@ class Origin:
     seed: int
     encoder: str
     drives: tuple[str, ...]
+    towns: Mapping[str, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,13 @@ class Calibration:
         regression: of (hand-made log-odds, 1 where hand-made rules found nothing, residual, belief).
         fitted_on: what, in words.
         rows: how many judged elements.
+        material: the drives and towns that it was fitted on; None in older files, which do not say.
     """
 
     regression: Logistic
     fitted_on: str
     rows: int
+    material: Material | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,13 @@ class MapEvidence:
             raise ConfigError(
                 f"--evidence was trained on {names} ({len(both)} drives): judge others, or train on others"
             )
+
+    def warnings(self, judged: Material, file: str) -> tuple[str, ...]:
+        """What a reader must know of results on drives and towns that this was made with; ``file`` names the evidence file."""
+        made = [("trained", None if self.origin.towns is None else Material(self.origin.drives, self.origin.towns))]
+        if self.calibration is not None:
+            made.append(("calibrated", self.calibration.material))
+        return overlap_warnings(file, made, judged)
 
     def check_encoder(self, fingerprint: str, grid: BEVGrid, path: Path) -> None:
         """Refuse another encoder than that which was trained with; ``path`` is the evidence file's.
@@ -240,6 +252,7 @@ def save_map_evidence(path: Path, evidence: MapEvidence) -> None:
         and {
             **{name: torch.from_numpy(value) for name, value in vars(fitted.regression).items()},
             **{"fitted_on": fitted.fitted_on, "rows": fitted.rows},
+            "material": fitted.material and asdict(fitted.material),
         },
     }
     with replacing(path) as temporary:
@@ -284,6 +297,7 @@ def _evidence(content: dict[str, Any]) -> MapEvidence:
         Logistic(*(fitted[name].numpy() for name in ("weights", "centre", "scale"))),
         fitted["fitted_on"],
         fitted["rows"],
+        Material(**fitted["material"]) if fitted.get("material") else None,  # older files do not say
     )
     origin = Origin(**{**content["origin"], "drives": tuple(content["origin"]["drives"])})
     return MapEvidence(origin, grid, conditioned, belief, content["rates"], calibration)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from dataclasses import replace
 from datetime import timezone
 from pathlib import Path
@@ -166,6 +167,36 @@ def test_a_recording_holds_the_drives_and_the_ground(made, tmp_path, capsys):
     entities = {column.entity_path for column in recording.schema().component_columns()}
     assert {"/bev/cameras", "/bev/lidar", "/world/ego/lidar", f"/world/driven/{SCENES[0]}"} <= entities
     assert any(entity.startswith("/world/changes/") for entity in entities)
+
+
+def test_both_recordings_come_of_one_walk(made, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("rerun", reason="rerun is not installed: pip install avjepa[viz]")
+    reader = pytest.importorskip("mcap.reader", reason="mcap is not installed: pip install avjepa[viz]")
+    options, _ = made
+    asked, pictures = [], tool.pictures_around
+    monkeypatch.setattr(tool, "pictures_around", lambda *at: asked.append(at) or pictures(*at))
+    tool.main([*options, "--rrd", str(tmp_path / "drive.rrd"), "--mcap", str(tmp_path / "drive.mcap")])
+    said = capsys.readouterr().out
+    assert f"drive.rrd: {KEYFRAMES} keyframes" in said
+    assert f"drive.mcap: {KEYFRAMES} keyframes" in said
+    assert len(asked) == KEYFRAMES
+    with (tmp_path / "drive.mcap").open("rb") as stream:
+        summary = reader.make_reader(stream).get_summary()
+    counts = {channel.topic: summary.statistics.channel_message_counts[n] for n, channel in summary.channels.items()}
+    assert {counts[topic] for topic in ("/tf", "/lidar", "/bev/cameras", "/bev/lidar")} == {KEYFRAMES}
+    assert counts["/changes"] >= 1
+
+
+@pytest.mark.parametrize(("option", "package"), [("--rrd", "rerun"), ("--mcap", "mcap")])
+def test_a_missing_viewer_package_is_told_before_the_work(made, tmp_path, capsys, monkeypatch, option, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    options, _ = made
+    with pytest.raises(SystemExit) as left:
+        run_tool(lambda: tool.main([*options, "--out", str(tmp_path / "out"), option, str(tmp_path / "file")]))
+    assert left.value.code == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()
+    assert f"pip install avjepa[viz] brings {package}" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_recording_shows_the_drives_of_the_report_in_time_order(root):

@@ -14,6 +14,7 @@ from avjepa.errors import CheckpointError, ConfigError
 from avjepa.geometry.grid import BEVGrid
 from avjepa.geometry.rigid import transform_from_se2
 from avjepa.mapping.candidates import Candidate
+from avjepa.mapping.evidence_material import Material
 from avjepa.mapping.learned_evidence import (
     EmbeddedFrame,
     LearnedOdds,
@@ -307,11 +308,30 @@ def test_a_file_gives_back_what_was_written(trained, tmp_path):
     assert (again.origin, again.grid) == (ORIGIN, GRID)
     assert again.calibration.regression.weights.tolist() == [1, 2, 3, 4, 5]
     assert (again.calibration.fitted_on, again.calibration.rows) == ("b", 9)
+    assert (again.origin.towns, again.calibration.material) == (None, None)
+    material = Material(("scene-1/ab",), {"minicity-a": ("cd", "ef"), "boston-seaport": ()})
+    known = replace(trained, origin=replace(ORIGIN, towns=material.towns))
+    save_map_evidence(path, replace(known, calibration=replace(weights(1, 2, 3, 4, 5), material=material)))
+    assert load_map_evidence(path).origin.towns == material.towns
+    assert load_map_evidence(path).calibration.material == material
     prior = prior_of(crossing("a", 2, 2, 6, 5))
     differences = [MapDifference("ped_crossing", removed=box(2, 2, 6, 5))]
     frames = frames_of(prior)
     assert read_differences(again, prior, differences, frames) == read_differences(trained, prior, differences, frames)
     assert torch.load(path, weights_only=True)["origin"]["drives"] == DRIVES
+
+
+def test_files_without_a_record_of_their_material_are_read_and_told(trained, tmp_path):
+    path = tmp_path / "evidence.pth"
+    save_map_evidence(path, replace(trained, calibration=weights(1, 2, 3, 4, 5)))
+    content = torch.load(path, weights_only=True)
+    del content["origin"]["towns"], content["calibration"]["material"]
+    torch.save(content, path)
+    judged = Material(("scene-1/ab",), {"minicity-a": ("cd",)})
+    (warning,) = load_map_evidence(path).warnings(judged, path.name)
+    assert warning.startswith("evidence.pth: does not say which drives and towns it was trained and calibrated on")
+    (warning,) = replace(trained, origin=replace(ORIGIN, towns={})).warnings(judged, "e") or [""]
+    assert warning == ""  # not calibrated: there is nothing to know of it
 
 
 def test_other_encoders_grids_and_the_drives_of_training_are_refused(trained, tmp_path):

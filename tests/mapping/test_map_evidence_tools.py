@@ -12,6 +12,7 @@ from shapely.geometry import box
 from avjepa.city.map_files import write_map_expansion
 from avjepa.cli import run_tool
 from avjepa.errors import ConfigError, DataError
+from avjepa.mapping.evidence_material import Material
 from avjepa.mapping.frames import frame_of_city
 from avjepa.mapping.geojson_maps import write_geojson_map
 from avjepa.mapping.map_edits import ElementEdit, write_truth
@@ -80,14 +81,16 @@ def test_the_file_says_where_it_comes_from(root, made):
     evidence = load_map_evidence(made / "evidence.pth")
     assert (evidence.origin.config, evidence.origin.checkpoint) == (CONFIG, "")
     assert evidence.origin.drives == (drive_key(load_index(root), SCENES[1]),)
+    assert evidence.origin.towns == {CITIES[1]: ()}
     assert evidence.grid.shape_yx == (64, 64)
     assert evidence.calibration is None
     assert float(evidence.rates[0]) > 0.05  # the town's road was drawn
     assert torch.load(made / "evidence.pth", weights_only=True)["channels"] == 32
 
 
-def test_evidence_is_calibrated_and_weighed(root, made, capsys):
+def test_evidence_is_calibrated_and_weighed(root, made, capsys, caplog):
     bare = detect(root, made, made / "changes")
+    assert bare.warnings == ()  # trained on another drive in another city
     assert "not calibrated" in capsys.readouterr().out
     assert not bare.calibrated
     by_element = {one.element_id: one for one in bare.changes}
@@ -111,8 +114,20 @@ def test_evidence_is_calibrated_and_weighed(root, made, capsys):
     fitted = load_map_evidence(made / "evidence.pth").calibration
     assert (fitted.rows, fitted.regression.weights.shape) == (3, (5,))
     assert "prior.geojson" in fitted.fitted_on
+    assert fitted.material == Material((drive_key(load_index(root), SCENES[0]),), {CITIES[0]: ()})
+    assert figures["warnings"] == []  # a fit is measured on what it was fitted on
 
+    assert not caplog.records
     report = detect(root, made, made / "changes")
+    (warning,) = report.warnings
+    assert warning.startswith(
+        f"evidence.pth: was calibrated on 1 of the drives that it judges ({SCENES[0]}) and on the town"
+    )
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [("WARNING", warning)]
+    assert json.loads((made / "changes" / "changes_local.json").read_text())["warnings"] == [warning]
+    assert read_changes_geojson(made / "changes" / "changes.geojson").warnings == (warning,)
+    calibrate_map_evidence.main([str(made / "evidence.pth"), *options])
+    assert json.loads((made / "figures.json").read_text())[str(made / "evidence.pth")]["warnings"] == [warning]
     assert report.calibrated
     assert read_changes_geojson(made / "changes" / "changes.geojson").calibrated
     assert report.run_id != bare.run_id

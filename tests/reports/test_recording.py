@@ -1,29 +1,32 @@
-"""Recordings of map changes, read back from their files."""
+"""Recordings of map changes for rerun, read back from their files; what can be recorded at all."""
 
 from __future__ import annotations
 
 import io
 import sys
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import numpy as np
 import pytest
 from PIL import Image
-from shapely.geometry import LineString, Polygon, box
+from shapely.geometry import Polygon, box
 
 from avjepa.conventions import CAMERAS
 from avjepa.errors import ConfigError, DataError
 from avjepa.mapping.changes import ChangeReport
 from avjepa.mapping.frames import FRAMES
-from avjepa.mapping.vector_map import ElementMap, MapElement
-from avjepa.reports.recording import TIMELINE, write_recording
+from avjepa.mapping.vector_map import ElementMap
+from avjepa.reports.recording import record_drives
+from avjepa.reports.recording_rerun import TIMELINE, rerun_recording
 from avjepa.sensors.nuscenes_index import load_index
 from tests.mapping.reports import END, HOSTILE, change
-from tests.toy_drive import BOXES, write_toy_drive
+from tests.reports.recordings import black_and_white, prior_at, report_on, seen_at
+from tests.toy_drive import BOXES
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 HOLED = Polygon([(0, 0), (4, 0), (4, 4), (0, 4)], [[(1, 1), (2, 1), (2, 2), (1, 2)]])
+
+pytestmark = pytest.mark.usefixtures("module_index_cache")
 
 
 @pytest.fixture
@@ -31,46 +34,9 @@ def rr():
     return pytest.importorskip("rerun", reason="rerun is not installed: pip install avjepa[viz]")
 
 
-@pytest.fixture(autouse=True)
-def cache_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("AVJEPA_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def toy(tmp_path):
-    """A drive of four keyframes and its index."""
-    root = write_toy_drive(tmp_path / "drive", scenes=1, keyframes=4)
-    return root, load_index(root)
-
-
-def report_on(index, changes):
-    """Of the first scene of an index."""
-    city, scene = str(index.scene_city[0]), str(index.scene_name[0])
-    return ChangeReport("run-1", FRAMES[city], "prior.json", (scene,), END, tuple(changes))
-
-
-def seen_at(index, *numbers):
-    times = [EPOCH + timedelta(microseconds=int(index.timestamp_us[n])) for n in numbers]
-    return {"first_seen": times[0], "last_seen": times[-1], "evidence": ()}
-
-
-def prior_at(index):
-    """A crosswalk and a yellow divider where the drive begins, a stop line far away, a road from here to there."""
-    x, y = index.global_T_ego[0, :2, 3]
-    elements = [
-        MapElement("crosswalk-7", "ped_crossing", box(x + 5, y - 3, x + 8, y + 3)),
-        MapElement("divider-1", "road_divider", LineString([(x, y), (x + 9, y), (x + 9, y + 2)]), colour="yellow"),
-        MapElement("far", "stop_line", box(x + 500, y, x + 502, y + 1)),
-        MapElement("road", "drivable_area", box(x - 500, y - 10, x + 500, y + 10)),
-    ]
-    return ElementMap.of(FRAMES[str(index.scene_city[0])], elements)
-
-
-def black_and_white(number):
-    """A BEV picture (Y, X, 3) of 6 x 4 cells, white in the cell furthest ahead and to the left."""
-    picture = np.zeros((6, 4, 3))
-    picture[-1, -1] = 1
-    return number, {"occupancy": picture}
+def write_recording(path, report, prior, root, index, frames):
+    with rerun_recording(path, report.run_id) as recording:
+        return record_drives([recording], report, prior, root, index, frames)
 
 
 class Recording:
@@ -178,6 +144,19 @@ def test_changes_come_back_at_the_time_they_were_first_seen(tmp_path, rr, toy):
     said = found.rows("/changes", "Text")
     assert [t for t, _ in said] == sorted([times[0], times[1], times[2]])
     assert said[1][1] == ["insert_crosswalk, candidate 0.40: a crosswalk is gone"]
+
+
+def test_a_confirmed_change_is_shown_from_when_it_could_be_believed(tmp_path, rr, toy):
+    """What was confirmed once and is a candidate now was seen, and is not believed."""
+    root, index = toy
+    seen = seen_at(index, 0, 3)
+    believed = {**seen, "confirmed_seen": seen["first_seen"] + timedelta(seconds=1)}
+    changes = [change(**believed), change("c1", **believed, status="candidate", confidence=0.4)]
+    path = tmp_path / "changes.rrd"
+    write_recording(path, report_on(index, changes), prior_at(index), root, index, ((n, {}) for n in range(4)))
+    found, start_us = Recording(rr, path), int(index.timestamp_us[0])
+    assert found.rows("/world/changes/c0", "status") == [(start_us + 1_000_000, ["confirmed"])]
+    assert found.rows("/world/changes/c1", "status") == [(start_us, ["candidate"])]
 
 
 def test_bad_files_are_left_out_and_counted(tmp_path, rr, toy, caplog):

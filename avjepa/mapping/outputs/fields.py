@@ -110,6 +110,7 @@ def report_fields(report: ChangeReport) -> dict[str, Any]:
         "scenes": list(report.scenes),
         "created": utc_text(report.created),
         "calibrated": report.calibrated,
+        "warnings": list(report.warnings),
         "frame": report.frame.contract(),
     }
 
@@ -129,6 +130,7 @@ def report_of_fields(fields: dict[str, Any], changes: list[MapChange]) -> Change
     return ChangeReport(
         *(fields["run_id"], frame, fields["prior_map"], tuple(fields["scenes"]), created, tuple(changes)),
         calibrated=bool(fields.get("calibrated", False)),  # older reports do not say
+        warnings=tuple(fields.get("warnings", ())),
     )
 
 
