@@ -121,6 +121,44 @@ def test_behind_what_was_not_seen_nothing_is_known(tmp_path):
     assert judged(tmp_path, ground) == []
 
 
+@pytest.mark.parametrize(("in_m", "told"), [(0.0, False), (0.4, False), (1.5, True), (-0.4, False), (-2.5, True)])
+def test_a_kerb_in_hidden_ground_may_lie_anywhere_in_it(tmp_path, in_m, told):
+    """Seen from above, 0.8 m of the road at a kerb's foot are hidden: the step is as high all over them. Only pavement that was met
+    in the road, or road that was met beyond the outline, says that the kerb moved.
+    """
+    y_m = 8 - in_m
+    ground = road((0, 44, y_m))
+    ground.hide(box(0, y_m - 0.8, 44, y_m))
+    runs = judged(tmp_path, ground)
+    assert bool(runs) == told
+    assert all(run.outwards == (in_m < 0) for run in runs)
+
+
+def car_park(tmp_path, starts_m, y_m):
+    """Drives that look down over a kerb into a car park. Cars stand 0.7 m from it, from each of the starts, 2 m wide; LiDAR meets
+    the foot of their noses, which are higher than the kerb. In the other drives their place is free.
+    """
+    folders = []
+    for number, begins_m in enumerate(starts_m):
+        ground = road((0, 44, y_m))
+        ground.hide(box(0, y_m - 0.8, 44, y_m))
+        for from_m in begins_m:
+            ground.stand(box(from_m, 2, from_m + 2, y_m - 0.7))
+            nose = ground.within(box(from_m, y_m - 0.8, from_m + 2, y_m - 0.7))
+            ground.returns[nose], ground.height_m[nose] = 4, 0.28
+        folders.append(ground.write(tmp_path / f"{y_m}-{number}"))
+    return Mosaic(folders).strip(OUTLINE, HALF_WIDTH_M)
+
+
+def test_cars_that_left_have_no_kerb_under_their_noses(tmp_path):
+    """Each place of the car park was free in one of the drives: what the other met there is no ground. A kerb that moved is told."""
+    starts_m = (np.arange(4, 40, 6), np.arange(7, 40, 6))
+    assert judge_edge(car_park(tmp_path, starts_m, 8.0)) == []
+    runs = judge_edge(car_park(tmp_path, starts_m, 6.0))
+    assert sum(run.length_m for run in runs) > 20
+    assert not any(run.outwards for run in runs)
+
+
 def test_outlines_have_the_road_to_their_left(tmp_path):
     """Within the tiles that were seen, which reach to x = 51.2."""
     mosaic = Mosaic([road().write(tmp_path / "a")])
