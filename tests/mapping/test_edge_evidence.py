@@ -134,7 +134,7 @@ def seen_from_above(y_m, hidden_m=0.8):
     [(0.0, 0.8, False), (0.4, 0.8, False), (1.5, 0.8, True), (-0.4, 0.8, False), (-1.7, 1.4, False), (-2.5, 0.8, True)],
 )
 def test_a_kerb_in_hidden_ground_may_lie_anywhere_in_it(tmp_path, in_m, hidden_m, told):
-    """The step is as high all over it. Only pavement that was met in the road, or road beyond the outline, says that a kerb moved."""
+    """The step is as high all over it. Only pavement that was met in the road, or road beyond the outline, tells of a moved one."""
     runs = judged(tmp_path, seen_from_above(8 - in_m, hidden_m))
     assert bool(runs) == told
     assert all(run.outwards == (in_m < 0) for run in runs)
