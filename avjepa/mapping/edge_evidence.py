@@ -1,7 +1,8 @@
 """Does the kerb lie where the prior map's drivable area ends? LiDAR returns of the ground step up there.
 
 Judged on strips along the outline, the road to the left. Where no step is seen nothing is said: there are edges without kerbs. Nor
-is anything said of kerbs behind a painted line along the outline: hatched areas end the road before the kerb does.
+is anything said of kerbs behind a painted line along the outline: hatched areas end the road before the kerb does; nor where the
+kerb may lie in ground that nothing met, and the outline with it.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ ALONG_MEAN_M = 2.0
 CLEAR_M = 0.3  # from what stands there
 BEHIND_M = 1.5  # behind a kerb the ground stays up; behind a hedge or a wheel it falls again
 LEAST_RETURNS = 3
+LEAST_SHARE = 0.01  # of a return, the mean of the rows around: less is rounding
 LEAST_RUN_M = 5.0
 SEEN_SHARE = 0.5  # of the ground between the outline and the kerb, by cameras: behind a fence there may be anything
 ROWS_SHARE = 0.65  # of a stretch, in which the kerb was seen: what cars leave between them is less
 BEHIND_SHARE = 0.55  # of the ground behind the kerb, by the LiDAR
 BEHIND_UNSEEN_SHARE = 0.7  # of the same, where the cameras saw less than their share
+DENIED_SHARE = 0.5  # of the rows with a kerb; the others' may lie where the map has it
 FALLS = 0.5  # of a step's height: behind a thing the ground falls again by more
 GAP_M = 6.0  # of a stretch that was not seen between two that moved
 
@@ -51,6 +54,7 @@ class EdgeRun:
         seen_share: of the ground between the outline and the kerb, by cameras.
         kerb_share: of the rows, in which the kerb was seen.
         behind_share: of the ground behind the kerb, by the LiDAR.
+        denied_share: of the rows in which the kerb was seen, where it cannot lie where the map has it.
         drives: that saw it.
     """
 
@@ -61,6 +65,7 @@ class EdgeRun:
     seen_share: float
     kerb_share: float
     behind_share: float
+    denied_share: float
     drives: int
 
     @property
@@ -72,7 +77,8 @@ class EdgeRun:
     def is_certain(self) -> bool:
         """It is long enough, and enough of it and around it was seen."""
         is_long_enough = self.length_m >= LEAST_RUN_M and self.kerb_share >= ROWS_SHARE
-        return is_long_enough and is_known_behind(self.behind_share, self.seen_share)
+        is_known = is_known_behind(self.behind_share, self.seen_share)
+        return is_long_enough and is_known and self.denied_share >= DENIED_SHARE
 
     @property
     def outwards(self) -> bool:
@@ -132,7 +138,8 @@ def judge_edge(strip: Strip) -> list[EdgeRun]:
     # Kerbs shine a little, too, and where one has not moved it lies on the outline: it must not speak for what is metres ahead.
     moved &= (left_m > 0) | ~read_line(strip, SOLID_M).clear
     behind = share_behind(np.isfinite(step_m), left_m, strip.left_m)
-    return [run for run in _runs(moved, left_m, highest_m, behind, strip) if run.is_certain]
+    denied = is_elsewhere(strip, left_m)
+    return [run for run in _runs(moved, left_m, highest_m, behind, denied, strip) if run.is_certain]
 
 
 def first_kerb(step_m: np.ndarray, left_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -158,13 +165,45 @@ def first_kerb(step_m: np.ndarray, left_m: np.ndarray) -> tuple[np.ndarray, np.n
     return np.where(found, left_m[columns][first], np.nan), np.where(found, steps[rows, first], np.nan)
 
 
+def is_elsewhere(strip: Strip, kerb_left_m: np.ndarray) -> np.ndarray:
+    """(S,) bool, whether the ground denies that the kerb lies within ``HERE_M`` of the outline.
+
+    Between there and where the kerb was found (S,), ground was met that is as high as behind the kerb, if that lies in the road, or
+    as low as the road, if it lies further out.
+
+    The step is as high all over hidden ground, and its kerb anywhere in it. Whoever looks down over a kerb does not see its foot:
+    from a height of 1.8 m and 10 m away, 0.8 m of the road are hidden behind one of 0.15 m.
+    """
+    returns, heights = _bare_ground(strip)
+    high_m, low_m = _sides(returns, heights)
+    kerb = np.abs(strip.left_m - np.nan_to_num(kerb_left_m)[:, None]).argmin(1)
+    rows = np.arange(len(kerb))
+    between_m = (high_m[rows, kerb] + low_m[rows, kerb])[:, None] / 2
+    is_high = heights > between_m * returns
+    inwards = kerb_left_m[:, None] > 0
+    ahead_m = np.where(inwards, strip.left_m, -strip.left_m)
+    on_the_way = (ahead_m >= HERE_M) & (ahead_m <= np.abs(kerb_left_m)[:, None])  # none of a row without a kerb
+    return ((returns > LEAST_SHARE) & on_the_way & (is_high == inwards)).any(1)
+
+
 def kerb_steps(strip: Strip) -> np.ndarray:
     """(S, O) how much higher the ground right of each cell is than left of it, in metres; nan where either is not known."""
-    clear = (
-        maximum_filter1d(stays(strip.sums).astype(np.uint8), round(2 * CLEAR_M / ACROSS_M), axis=1) == 0
-    )  # wheels are no kerbs
-    returns = uniform_filter1d(clear * strip.sums["ground"][0], round(ALONG_MEAN_M / ALONG_M), axis=0, mode="nearest")
-    heights = uniform_filter1d(clear * strip.sums["ground"][2], round(ALONG_MEAN_M / ALONG_M), axis=0, mode="nearest")
+    high_m, low_m = _sides(*_bare_ground(strip))
+    return high_m - low_m
+
+
+def _bare_ground(strip: Strip) -> tuple[np.ndarray, np.ndarray]:
+    """(S, O) the returns of the bare ground and the sum of their heights, the means of ``ALONG_MEAN_M`` along the outline."""
+    returns, _, heights = strip.sums["bare"]
+    things = stays(strip.sums).astype(np.uint8)
+    clear = maximum_filter1d(things, round(2 * CLEAR_M / ACROSS_M), axis=1) == 0  # wheels are no kerbs
+    rows = round(ALONG_MEAN_M / ALONG_M)
+    returns, heights = (uniform_filter1d(clear * x, rows, axis=0, mode="nearest") for x in (returns, heights))
+    return returns, heights
+
+
+def _sides(returns: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(S, O) the mean height of the ground right and left of each cell, nan where it is not known; see :func:`_bare_ground`."""
     per_row = round(ALONG_MEAN_M / ALONG_M)
     low, high = (round(side / ACROSS_M) for side in SIDE_M)
 
@@ -176,7 +215,7 @@ def kerb_steps(strip: Strip) -> np.ndarray:
         total = sum(total[:, pad + shift : pad + shift + columns] for shift in shifts)
         return np.where(count * per_row >= LEAST_RETURNS, total / np.maximum(count, 1e-6), np.nan)
 
-    return mean_of(range(-high, -low + 1)) - mean_of(range(low, high + 1))
+    return mean_of(range(-high, -low + 1)), mean_of(range(low, high + 1))
 
 
 def share_behind(known: np.ndarray, kerb_left_m: np.ndarray, left_m: np.ndarray) -> np.ndarray:
@@ -204,7 +243,9 @@ def share_seen(left_m: np.ndarray, weight: np.ndarray, columns_m: np.ndarray) ->
     return float((weight[between] >= SEEN_WEIGHT).mean())
 
 
-def _runs(rows: np.ndarray, left_m: np.ndarray, step_m: np.ndarray, behind: np.ndarray, strip: Strip) -> list[EdgeRun]:
+def _runs(
+    rows: np.ndarray, left_m: np.ndarray, step_m: np.ndarray, behind: np.ndarray, denied: np.ndarray, strip: Strip
+) -> list[EdgeRun]:
     bridged, unknown = rows.copy(), ~np.isfinite(left_m)
     gaps = np.flatnonzero(np.diff(np.concatenate([[0], unknown.astype(int), [0]]))).reshape(-1, 2)
     for start, end in gaps:  # a car that was parked there
@@ -224,6 +265,7 @@ def _runs(rows: np.ndarray, left_m: np.ndarray, step_m: np.ndarray, behind: np.n
                 share_seen(kerb_left_m[known], weight[known], strip.left_m),
                 float(known.mean()),
                 float(np.nanmean(behind[start:end])),
+                float(denied[start:end][known].mean()),
                 int(np.median(strip.drives[start:end])),
             )
         )

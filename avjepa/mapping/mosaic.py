@@ -36,7 +36,7 @@ class Strip:
     Attributes:
         s_m: (S,) arc lengths of the rows.
         left_m: (O,) offsets of the columns to the left of the line.
-        sums: by layer, (C, S, O) sums over all drives.
+        sums: by layer, (C, S, O) sums over all drives; ``bare`` as :meth:`Mosaic.sample` has it.
         drives: (S,) how many drives saw anything of a row's middle.
         sharp: (S,) share of a painted line's ridge that the cameras' pixels leave, in [0, 1]; see sharpness.py.
     """
@@ -110,11 +110,16 @@ class Mosaic:
         return Strip(s_m, left_m, {name: x.reshape(-1, *shape) for name, x in sums.items()}, drives, sharp)
 
     def sample(self, xy_m: np.ndarray) -> tuple[Layers, np.ndarray]:
-        """Sums of the cells that hold positions (n, 2): by layer (C, n) over all drives, and each drive's paint weight (D, n)."""
+        """Sums of the cells that hold positions (n, 2): by layer (C, n) over all drives, and each drive's paint weight (D, n).
+
+        One layer more, ``bare``, is the ground as the drives met it during which nothing stayed on it: where one drive meets the
+        wheels and bumpers of a parked car, another may see the ground.
+        """
         cells = GRID.cells_of(xy_m)
         tiles = GRID.tile_of(cells)
         inside = cells - tiles * GRID.tile_cells
-        sums = {name: np.zeros((channels, len(xy_m)), np.float32) for name, channels in LAYERS.items()}
+        channels_of = {**LAYERS, "bare": LAYERS["ground"]}
+        sums = {name: np.zeros((channels, len(xy_m)), np.float32) for name, channels in channels_of.items()}
         by_drive = np.zeros((len(self.folders), len(xy_m)), np.float32)
         kinds, which = np.unique(tiles, axis=0, return_inverse=True)
         for number, tile in enumerate(map(tuple, kinds.tolist())):
@@ -122,10 +127,11 @@ class Mosaic:
             x, y = inside[chosen].T
             for drive in range(len(self.folders)):
                 if tile in self._parts_of[drive]:
-                    layers = self._tile(drive, tile)
+                    layers = {name: layer[:, y, x] for name, layer in self._tile(drive, tile).items()}
+                    layers["bare"] = layers["ground"] * ~stays(layers)
                     for name, total in sums.items():
-                        total[:, chosen] += layers[name][:, y, x]
-                    by_drive[drive, chosen] = layers["paint"][0, y, x]
+                        total[:, chosen] += layers[name]
+                    by_drive[drive, chosen] = layers["paint"][0]
         return sums, by_drive
 
     def window(self, bounds_m: tuple[float, float, float, float]) -> tuple[Layers, np.ndarray]:

@@ -121,6 +121,49 @@ def test_behind_what_was_not_seen_nothing_is_known(tmp_path):
     assert judged(tmp_path, ground) == []
 
 
+def seen_from_above(y_m, hidden_m=0.8):
+    """A kerb whose foot LiDAR does not meet; even ground, so that the step is as high everywhere over it; an island in the road."""
+    ground = road()
+    ground.height_m = np.where((ground.y_m < 3.9) | (ground.y_m > y_m), 0.15, 0.0)
+    ground.returns[ground.within(box(0, y_m - hidden_m, 44, y_m))] = 0
+    return ground
+
+
+@pytest.mark.parametrize(
+    ("in_m", "hidden_m", "told"),
+    [(0.0, 0.8, False), (0.4, 0.8, False), (1.5, 0.8, True), (-0.4, 0.8, False), (-1.7, 1.4, False), (-2.5, 0.8, True)],
+)
+def test_a_kerb_in_hidden_ground_may_lie_anywhere_in_it(tmp_path, in_m, hidden_m, told):
+    """The step is as high all over it. Only pavement that was met in the road, or road beyond the outline, tells of a moved one."""
+    runs = judged(tmp_path, seen_from_above(8 - in_m, hidden_m))
+    assert bool(runs) == told
+    assert all(run.outwards == (in_m < 0) for run in runs)
+
+
+def car_park(tmp_path, starts_m, y_m):
+    """Drives that look down over a kerb into a car park. Cars stand 0.7 m from it, from each of the starts, 2 m wide; LiDAR meets
+    the foot of their noses, which are higher than the kerb. In the other drives their place is free.
+    """
+    folders = []
+    for number, begins_m in enumerate(starts_m):
+        ground = seen_from_above(y_m)
+        for from_m in begins_m:
+            ground.stand(box(from_m, 2, from_m + 2, y_m - 0.7))
+            nose = ground.within(box(from_m, y_m - 0.8, from_m + 2, y_m - 0.7))
+            ground.returns[nose], ground.height_m[nose] = 4, 0.22
+        folders.append(ground.write(tmp_path / f"{y_m}-{number}"))
+    return Mosaic(folders).strip(OUTLINE, HALF_WIDTH_M)
+
+
+def test_cars_that_left_have_no_kerb_under_their_noses(tmp_path):
+    """Each place of the car park was free in one of the drives: what the other met there is no ground. A kerb that moved counts."""
+    starts_m = (np.arange(4, 40, 6), np.arange(7, 40, 6))
+    assert judge_edge(car_park(tmp_path, starts_m, 8.0)) == []
+    runs = judge_edge(car_park(tmp_path, starts_m, 6.0))
+    assert sum(run.length_m for run in runs) > 20
+    assert not any(run.outwards for run in runs)
+
+
 def test_outlines_have_the_road_to_their_left(tmp_path):
     """Within the tiles that were seen, which reach to x = 51.2."""
     mosaic = Mosaic([road().write(tmp_path / "a")])

@@ -130,3 +130,17 @@ def test_tiles_are_those_seen_from_near(tmp_path):
         np.testing.assert_allclose(xy_m, far_xy_m)
         assert (near.tolist(), far.tolist()) == ([0], [keyframes])
         mosaic.go_on(0, 2)
+
+
+def test_bare_ground_is_what_drives_saw_without_things(tmp_path):
+    """A car stands there during one drive and its place is free in another; a second car drives by and leaves the ground known."""
+    parked, passing = box(4, 4, 6, 6), box(8, 4, 10, 6)
+    first, second = PaintedGround((0, 0, 12, 12)), PaintedGround((0, 0, 12, 12))
+    for area, weight in ((parked, 0.0), (passing, 1.0)):
+        first.stand(area)
+        first.returns[first.within(area)], first.weight[first.within(area)] = 3, weight
+    folders = [ground.write(tmp_path / name) for name, ground in (("first", first), ("second", second))]
+    sums, _ = Mosaic(folders).sample(np.array([[5.05, 5.05], [9.05, 5.05], [2.05, 5.05]]))
+    assert sums["ground"][0].tolist() == [7, 7, 8]
+    assert sums["bare"][0].tolist() == [4, 7, 8]
+    assert sums["bare"].shape == (3, 3)
