@@ -20,7 +20,8 @@ from avjepa.city.world import Town
 WARM_UP_S = 12.0  # of traffic before the ego joins
 JOIN_S = 2.0  # before the recording
 VEHICLES, PEOPLE = 44, 84  # in a town
-BEFORE_WAY_M = (26.0, 44.0)  # where the ego joins that is to take a way, from the end of the lane before it
+BEFORE_BAR_M = (16.0, 34.0)  # where the ego joins that is to take a way, its front from the stop bar
+BEFORE_STOP_M, STOP_MPS = (1.0, 6.0), 3.0  # the same where it has to stop, which takes time, and how fast it is
 CLEAR_OF_WAY_M = 7.0  # of either lane in the recording
 TRIES = 10
 KINDS = {"car": 0.72, "truck": 0.07, "bus": 0.05, "motorcycle": 0.06, "bicycle": 0.10}
@@ -189,10 +190,11 @@ def _join_ego(traffic: Traffic, graph: LaneGraph, street: str, closed, rng) -> N
 def _join_before(traffic: Traffic, graph: LaneGraph, way: str, rng) -> None:
     """Put the ego on the lane before a way, its first there."""
     lane = next(lane for lane, ways in graph.successors.items() if way in ways)
-    length_m = graph.lengths_m[lane]
-    s_m = max(length_m - float(rng.uniform(*BEFORE_WAY_M)), EGO_SIZE_WLH_M[1])
-    traffic.clear(lane, s_m, max(18.0, length_m - s_m))
-    speed_mps = 0.7 * graph.speeds_mps[lane]
+    has_stop = graph.rules[way] == "stop"
+    gap_m = float(rng.uniform(*(BEFORE_STOP_M if has_stop else BEFORE_BAR_M)))
+    s_m = max(graph.stops_m[lane] - EGO_SIZE_WLH_M[1] / 2 - gap_m, EGO_SIZE_WLH_M[1])
+    traffic.clear(lane, s_m, max(18.0, graph.lengths_m[lane] - s_m))
+    speed_mps = STOP_MPS if has_stop else 0.7 * graph.speeds_mps[lane]
     traffic.join(Vehicle("ego", EGO_SIZE_WLH_M[1], float(rng.uniform(0.8, 1.05)), 0.0, [lane, way], s_m, speed_mps))
 
 

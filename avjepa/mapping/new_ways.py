@@ -3,7 +3,8 @@
 1  track    ego positions and headings every half metre; where keyframes are missing, the track ends
 2  lanes    those of the map that the car follows: within half a lane of the centre line, along its direction
 3  trust    where drives are beside the map's lanes too often, the map lies off its place, and nothing is told
-4  passes   from the end of one lane to the beginning of the next, with a junction between: the first lane leads to connectors
+4  passes   from the end of one lane to the beginning of the next, with a junction between: the first lane leads to connectors;
+            or to nothing, in a map whose lanes mostly lead on, and connectors lead to the second
 5  known    passes that the prior explains: it leads there, the car kept to a way that it has, or changed lanes on one
 6  ways     passes from one lane to another are one way, swept as wide as its lanes
 
@@ -35,6 +36,7 @@ ALONG_RAD = 0.5  # between the headings of a car and its lane
 LEAST_M = 4.0  # of a lane: who crosses or clips one does not follow it
 END_M = 6.0  # of a lane, on which a car may already turn, or still
 MOST_WAY_M = 60.0
+LEAD_ON_SHARE = 0.5  # of a map's lanes: else the map does not say what they lead to
 TURNS_BACK_RAD = 2.4
 OFF_M = 2.0  # from every known way: more than half a lane
 BESIDE_M = 7.5  # two lanes
@@ -113,8 +115,9 @@ def new_ways(drives: Sequence[SurveyedDrive], prior: ElementMap) -> list[NewWay]
         prior: the map.
     """
     lanes = [lane for lane in prior.layer("lane") if lane.centre_line is not None and lane.centre_line.length > LEAST_M]
-    if not any(_ends_in_junction(prior, lane) for lane in lanes):
+    if not any(_leads_to_connectors(prior, lane) for lane in lanes):
         return []
+    lead_on = sum(bool(lane.successors) for lane in lanes) >= LEAD_ON_SHARE * len(lanes)
     tracks = [(drive.scene, track) for drive in drives for track in _tracks(drive, lanes)]
     if not _drives_lie_on_lanes([track for _, track in tracks]):
         return []
@@ -122,7 +125,8 @@ def new_ways(drives: Sequence[SurveyedDrive], prior: ElementMap) -> list[NewWay]
     for scene, track in tracks:
         runs = _runs(track, prior)
         for one, other in itertools.pairwise(runs):
-            passed = _new_pass(track, one, other, prior)
+            has_junction = _leads_to_connectors(prior, one.lane) or (lead_on and _may_lead(prior, one.lane, other.lane))
+            passed = _new_pass(track, one, other, prior) if has_junction else None
             if passed is not None:
                 found.setdefault((one.lane.token, other.lane.token), {}).setdefault(scene, passed)
     return [_way(prior, tokens, list(of_drives.values())) for tokens, of_drives in found.items()]
@@ -187,14 +191,12 @@ def _runs(track: _Track, prior: ElementMap) -> list[_Run]:
 
 
 def _new_pass(track: _Track, one: _Run, other: _Run, prior: ElementMap) -> Pass | None:
-    """The pass from one run to the next; None of one that is known, or is none."""
+    """The pass from one run to the next, with a junction between; None of one that is known, or is none."""
     between_m = (other.first - one.last) * STEP_M
     turn_rad = _turned(track.yaw_rad[other.first], track.yaw_rad[one.last])
     leaves_at_end = _stations(track, one)[1] >= one.lane.centre_line.length - END_M
     enters_at_start = _stations(track, other)[0] <= END_M
     if not (leaves_at_end and enters_at_start and 0 < between_m <= MOST_WAY_M and abs(turn_rad) < TURNS_BACK_RAD):
-        return None
-    if not _ends_in_junction(prior, one.lane):
         return None
     # Lanes lie beside and over each other: what any of those explains that it may have come from is not new.
     before, behind = track.maybe[one.last] | {one.lane.token}, track.maybe[other.first] | {other.lane.token}
@@ -265,9 +267,16 @@ def _station(lane: MapElement, points: np.ndarray) -> np.ndarray:
         return shapely.line_locate_point(lane.centre_line, points)
 
 
-def _ends_in_junction(prior: ElementMap, lane: MapElement) -> bool:
+def _leads_to_connectors(prior: ElementMap, lane: MapElement) -> bool:
     following = [prior.elements.get(token) for token in lane.successors]
     return any(element is not None and element.layer == "lane_connector" for element in following)
+
+
+def _may_lead(prior: ElementMap, one: MapElement, other: MapElement) -> bool:
+    """Whether a lane has lost all that it leads to, and connectors lead to the other."""
+    return not one.successors and any(
+        prior.elements[t].layer == "lane_connector" for t in prior.predecessors(other.token)
+    )
 
 
 def _line(element: MapElement) -> shapely.Geometry:

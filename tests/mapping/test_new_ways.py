@@ -10,7 +10,9 @@ from shapely.geometry import LineString, Polygon
 from avjepa.geometry.bands import line_poses
 from avjepa.mapping.candidates import new_way_candidate
 from avjepa.mapping.detect import CONFIRMED, detect_changes
+from avjepa.mapping.frames import frame_of_city
 from avjepa.mapping.learned_evidence import difference_of
+from avjepa.mapping.map_readers import read_map
 from avjepa.mapping.new_ways import OFF_M, NewWay, Pass, new_ways
 from avjepa.mapping.outputs.geojson import read_changes_geojson, write_changes_geojson
 from avjepa.mapping.outputs.local_json import read_local_json, write_local_json
@@ -20,6 +22,7 @@ from avjepa.mapping.sightings import utc
 from avjepa.mapping.survey import SurveyedDrive, SurveyedFrame
 from avjepa.mapping.vector_map import MapElement
 from avjepa.reports.review import write_review
+from avjepa.sensors.nuscenes_index import load_index
 from tests.mapping.painted_ground import CITY, START_US, PaintedGround, index_of, prior_of
 from tests.mapping.test_detect import NOW, quiet
 
@@ -129,6 +132,14 @@ def test_drives_over_one_way_are_counted_once_each():
     there_and_again = drive([*LEFT_DRIVE, (30, 90), (-20, 60), (-20, 38.25), *LEFT_DRIVE], "twice", start_us=START_US)
     (new,) = new_ways([later, there_and_again], prior_of(*PRIOR))
     assert [passed.upto_us > START_US + 10**9 for passed in new.passes] == [False, True]
+
+
+def test_a_lane_that_has_lost_all_its_ways():
+    """In a map whose lanes mostly lead on; where connectors lead to the lane behind."""
+    lost = exchanged(replace(IN, successors=()))
+    others = [lane(f"other {i}", (100, 10 * i), (150, 10 * i), to=["on"]) for i in range(5)]
+    assert found(drive(ON_DRIVE), drive(LEFT_DRIVE, "left"), prior=lost) == []
+    assert found(drive(ON_DRIVE), drive(LEFT_DRIVE, "left"), prior=(*lost, *others)) == [("in", "east", "straight")]
 
 
 # ------------------------------------------------------------------------------------------------- what looks like a way
@@ -242,6 +253,47 @@ def test_where_keyframes_are_missing_nobody_knows_the_way():
 )
 def test_maps_that_say_too_little(prior):
     assert found(drive(LEFT_DRIVE), prior=prior) == []
+
+
+# ------------------------------------------------------------------------------------------------------------------ real
+def joined(found_map):
+    """A map that does not say what its lanes lead to, with what begins where another ends; a connector is between lanes."""
+    ways = found_map.layer("lane", "lane_connector")
+    starts_m = np.array([one.centre_line.coords[0] for one in ways])
+    following = [np.hypot(*(starts_m - one.centre_line.coords[-1]).T) < 0.1 for one in ways]
+    leads = [
+        replace(one, successors=tuple(ways[i].token for i in np.flatnonzero(near) if ways[i].layer != one.layer))
+        for one, near in zip(ways, following, strict=True)
+    ]
+    return found_map.exchanged([one.token for one in ways], leads)
+
+
+@pytest.mark.real_data
+def test_the_way_that_a_real_drive_takes(nuscenes_root):
+    """The drive turns right onto a lane by a connector of the map; the file does not say what leads to what."""
+    index = load_index(nuscenes_root)
+    frames = [
+        SurveyedFrame(str(index.token[n]), int(index.timestamp_us[n]), *se2_of(index.global_T_ego[n]), 6)
+        for n in index.keyframes_of("scene-0916")
+    ]
+    real = SurveyedDrive("scene-0916", "singapore-queenstown", tuple(frames), ())
+    path = nuscenes_root / "maps" / "scene-0916_vector_map.geojson"
+    as_is, _ = read_map(path, frame_of_city(real.city))
+    whole = joined(as_is)
+    assert new_ways([real], as_is) == new_ways([real], whole) == []
+    (taken,) = (token for token in whole.elements if token.startswith("ea83e7"))
+    (before,) = whole.predecessors(taken)
+    lacking = whole.exchanged([taken, before], [replace(whole.elements[before], successors=())])
+    (new,) = new_ways([real], lacking)
+    assert new.from_lane == before
+    assert whole.elements[taken].successors == (new.to_lane,)
+    assert new.area.intersection(whole.elements[taken].geometry).length > 0.8 * whole.elements[taken].geometry.length
+    aside = replace(real, frames=tuple(replace(one, x_m=one.x_m + 6.0) for one in real.frames))
+    assert new_ways([aside], lacking) == new_ways([aside], whole) == []
+
+
+def se2_of(pose):
+    return float(pose[0, 3]), float(pose[1, 3]), float(np.arctan2(pose[1, 0], pose[0, 0]))
 
 
 # ---------------------------------------------------------------------------------------------------- candidate, change, files
