@@ -302,7 +302,7 @@ def _bay_candidate(bay: Bay, areas: Iterable[MapElement]) -> Candidate:
 
 
 def closure_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidate]:
-    """A stretch of a lane that barriers close."""
+    """A stretch of a lane, or of a way through a junction, that barriers close."""
     line = closure_evidence.lane_line(element.centre_line)
     if line is None:
         return
@@ -312,7 +312,7 @@ def closure_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidat
         log_odds = surer(1.0 + 0.1 * min(closure.keyframes, 15), closure.drives)
         if mosaic.views is not None and shapely.intersects_xy(stretch, *mosaic.views.xy_m.T).any():
             log_odds -= DRIVEN_THROUGH
-        words = "a lane is closed by barriers"
+        words = f"a {'lane' if element.layer == 'lane' else 'way through'} is closed by barriers"
         yield Candidate(
             *(element.token, element.layer, "connectivity", stretch, stretch, log_odds, closure.seen_share, words),
             sigma_m=0.3,

@@ -11,7 +11,7 @@
                    could first be believed (first_confirmed.py); status
 
 An element that was not seen is unobservable, never gone. Ways through a junction leave no paint: one that the prior lacks is told
-where a drive took it; whether one of the prior is gone is not judged.
+where a drive took it, one of the prior where barriers close it; whether one is gone is not judged.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from avjepa.mapping.new_ways import new_ways
 from avjepa.mapping.sharpness import Views
 from avjepa.mapping.sightings import Sightings, sightings_of, utc
 from avjepa.mapping.survey import GRID, SurveyedDrive, read_survey
-from avjepa.mapping.vector_map import ElementMap, MapElement
+from avjepa.mapping.vector_map import WAY_LAYERS, ElementMap, MapElement
 from avjepa.mapping.weighing import Weighed, by_hand, first_sure, weigh
 from avjepa.sensors.nuscenes_index import NuScenesIndex
 
@@ -189,7 +189,7 @@ def element_candidates(mosaic: Mosaic, prior: ElementMap, element: MapElement) -
         taken = shapely.union_all([other.geometry for other in near if other.token != element.token])
         candidates_of = divider_candidates if element.layer in DIVIDERS else painted_area_candidates
         yield from candidates_of(mosaic, element, taken)
-    elif element.layer == "lane":
+    elif element.layer in WAY_LAYERS:
         yield from closure_candidates(mosaic, element)
 
 
@@ -208,10 +208,10 @@ def surest(candidates: Sequence[Candidate]) -> list[Candidate]:
 def _may_be_one(a: Candidate, b: Candidate) -> bool:
     """Two candidates that would tell one change of the world. Lines and kerbs go on from element to element; areas do not.
 
-    Ways through a junction cross each other, and each is told once.
+    Ways through a junction share its ground: barriers close several at once, but new ones are told one by one.
     """
-    if a.layer == "lane_connector":
-        return False
+    if a.layer == b.layer == "lane_connector":
+        return a.old is not None and b.old is not None
     areas = (*PAINTED_AREAS, "lane")
     same_element = a.element_id == b.element_id or a.layer not in areas
     return same_element and (a.layer, a.kind, a.degraded) == (b.layer, b.kind, b.degraded)
@@ -232,7 +232,7 @@ def believed_from(
     if one.hand is None:
         time_us = first_sure(one, bar)
         return None if time_us is None else utc(time_us)
-    if candidate.layer == "lane_connector":
+    if candidate.layer == "lane_connector" and candidate.old is None:
         return _driven_from(one, bar, prior, drives)
     shape = _shape(candidate)
     if candidate.layer == "drivable_area":

@@ -371,3 +371,19 @@ def test_a_map_that_lies_a_lane_aside(tmp_path):
         one.layer for one in report_of(tmp_path / "aside", PaintedGround((0, 20, 80, 80)), [lane_aside], LINE).changes
     ]
     assert told == ["lane_divider"]
+
+
+def test_ways_that_barriers_close(tmp_path):
+    """Two ways of one lane that share the ground are one closure."""
+    ground = PaintedGround((0, 20, 80, 80))
+    ground.line(LINE.geometry)
+    for x_m in (33, 45):
+        ground.stand(shapely.box(x_m, 37, x_m + 0.4, 39.5))
+    beside = way("beside", (30, 38.25), (50, 38.5))
+    report = report_of(tmp_path, ground, [drive([(60, 34.75), (80, 34.75)])], LINE, beside)
+    (change,) = report.changes
+    assert (change.layer, change.atomic_change, change.status) == ("lane_connector", "connectivity", "confirmed")
+    assert change.element_id in ("on", "beside")
+    assert change.description == "a way through is closed by barriers"
+    assert change.old_geometry.bounds[::2] == pytest.approx((33, 45.4), abs=0.5)
+    assert change.confirmed_seen is not None
