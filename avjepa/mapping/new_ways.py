@@ -28,7 +28,6 @@ from avjepa.mapping.survey import SurveyedDrive
 from avjepa.mapping.vector_map import ElementMap, MapElement
 
 STEP_M = 0.5
-STANDS_M = 0.1  # between keyframes of a car that stands
 MOST_STEP_M = 15.0  # between keyframes: half a second at 30 m/s; further apart, nobody knows how it went
 LANE_M = 3.5  # width of a lane of which the map has a line alone
 HALF_LANE_M = (1.2, 2.0)  # whatever mouths and slivers of lanes are as wide as
@@ -133,13 +132,11 @@ def new_ways(drives: Sequence[SurveyedDrive], prior: ElementMap) -> list[NewWay]
 
 
 def _tracks(drive: SurveyedDrive, lanes: Sequence[MapElement]) -> Iterator[_Track]:
-    """The parts of a drive between which no keyframes are missing; where the car stands counts once."""
+    """The parts of a drive between which no keyframes are missing."""
     poses = np.array([[frame.x_m, frame.y_m, frame.yaw_rad] for frame in drive.frames])
     times_us = np.array([frame.timestamp_us for frame in drive.frames])
     if len(poses) < 2:
         return
-    moves = np.append(np.hypot(*np.diff(poses[:, :2], axis=0).T) > STANDS_M, True)
-    poses, times_us = poses[moves], times_us[moves]
     steps_m = np.hypot(*np.diff(poses[:, :2], axis=0).T)
     for part in np.split(np.arange(len(poses)), np.flatnonzero(steps_m > MOST_STEP_M) + 1):
         if len(part) < 2:
@@ -199,9 +196,9 @@ def _new_pass(track: _Track, one: _Run, other: _Run, prior: ElementMap) -> Pass 
     if not (leaves_at_end and enters_at_start and 0 < between_m <= MOST_WAY_M and abs(turn_rad) < TURNS_BACK_RAD):
         return None
     # Lanes lie beside and over each other: what any of those explains that it may have come from is not new.
-    before, behind = track.maybe[one.last] | {one.lane.token}, track.maybe[other.first] | {other.lane.token}
+    before = track.maybe[one.last] | {one.lane.token}
     ways = [way for token in sorted(before) for way in _ways_from(prior, token, between_m + 2 * END_M)]
-    if any(behind & set(way[1:]) or _leads_beside(prior, way, other.lane) for way in ways):
+    if any(_leads_there(prior, way, other.lane) for way in ways):
         return None
     upto = min(other.first + round(LEAST_M / STEP_M), other.last)
     places = shapely.points(track.xy_m[one.last : upto + 1])
@@ -234,15 +231,15 @@ def _ways_from(prior: ElementMap, token: str, most_m: float) -> list[tuple[str, 
     return ways
 
 
-def _leads_beside(prior: ElementMap, way: Sequence[str], lane: MapElement) -> bool:
-    """Whether a way leads to a lane beside another, which goes the same way from there on."""
+def _leads_there(prior: ElementMap, way: Sequence[str], lane: MapElement) -> bool:
+    """Whether a way leads to a lane, or to one beside it that goes the same way from there on."""
     start = line_poses(lane.centre_line, np.zeros(1))[0]
     for token in way[1:]:
         line = prior.elements[token].centre_line
-        if prior.elements[token].layer == "lane" and line is not None:
-            at_m = np.array([line.project(Point(start[:2]))])
-            if line.distance(Point(start[:2])) <= BESIDE_M:
-                return bool(abs(_turned(line_poses(line, at_m)[0, 2], start[2])) < ALONG_RAD)
+        if prior.elements[token].layer == "lane" and line is not None and line.distance(Point(start[:2])) <= BESIDE_M:
+            yaw_rad = line_poses(line, np.array([line.project(Point(start[:2]))]))[0, 2]
+            if abs(_turned(yaw_rad, start[2])) < ALONG_RAD:
+                return True
     return False
 
 

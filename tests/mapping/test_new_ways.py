@@ -176,6 +176,8 @@ def test_a_car_park():
     """Into it and out of it, midway of the lanes; and into it behind the junction."""
     through = [(0, 38.25), (14, 38.25), (16, 50), (30, 62), (41.75, 66), (41.75, 80)]
     assert found(drive(through)) == []
+    others = [drive(ON_DRIVE, str(i)) for i in range(5)]  # most drives are on the map's lanes
+    assert found(drive([(0, 38.25), (14, 38.25), (18, 46), (36, 46), (41.75, 52), (41.75, 80)]), *others) == []
     out_midway = [(0, 38.25), *LEFT[:15], (36, 60), (41.75, 64), (41.75, 80)]
     assert found(drive(out_midway)) == []
     assert found(drive([(0, 38.25), *LEFT, (44, 52), (60, 54)])) == []
