@@ -125,7 +125,7 @@ def judge_case(args: argparse.Namespace, map_path: Path, truth_path: Path, folde
         raise DataError(f"{truth_path}: known changes of {frame.name}, but the map is of {prior.frame.name}")
     surveys, drives = near_the_map(surveys, prior)
     mosaic, near = look(surveys, drives, load_index(args.data, args.version), prior)
-    candidates = [one for one in find_candidates(mosaic, prior, near, progress) if not one.degraded]
+    candidates = [one for one in find_candidates(mosaic, drives, prior, near, progress) if not one.degraded]
     told = {one.element_id for one in candidates}
     also = gone_candidates(element for element in near if element.token in told)  # beside what rules say of them
     edited = edited_elements(truth_path)

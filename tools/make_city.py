@@ -48,6 +48,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="X",
         help="of the places, with a wrong prior map (default .6)",
     )
+    parser.add_argument(
+        "--drive-new-ways",
+        action="store_true",
+        help="drives take the ways through junctions that the prior map lacks in their place; those of less than 6 s hardly can",
+    )
     return parser.parse_args(argv)
 
 
@@ -101,7 +106,14 @@ def _settings(args: argparse.Namespace) -> CitySettings:
     if args.seed < 0 or not (0 <= args.revisited_share <= 1 and 0 <= args.changed_share <= 1):
         raise ConfigError("want a seed from 0, and shares in [0, 1]")
     return CitySettings(
-        args.scenes, args.seed, args.seconds, (height, width), towns, args.revisited_share, args.changed_share
+        args.scenes,
+        args.seed,
+        args.seconds,
+        (height, width),
+        towns,
+        args.revisited_share,
+        args.changed_share,
+        args.drive_new_ways,
     )
 
 

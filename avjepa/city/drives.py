@@ -26,6 +26,7 @@ class CitySettings:
         towns: names of the towns; with two, the second one is the far split.
         revisited_share: of the places, driven twice, on different days and in different weather.
         changed_share: of the places, where the prior map is out of date.
+        drive_new_ways: drives of places where the prior lacks a way through a junction take it.
     """
 
     scenes: int
@@ -35,6 +36,7 @@ class CitySettings:
     towns: tuple[str, ...]
     revisited_share: float
     changed_share: float
+    drive_new_ways: bool = False
 
 
 @dataclass(frozen=True)

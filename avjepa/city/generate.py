@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import cv2
 import numpy as np
@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from avjepa.city.actors import Closure
 from avjepa.city.can_bus import write_can_bus
+from avjepa.city.change_roads import connector_new
 from avjepa.city.changes import ChangePlan, plan_changes, write_geojson
 from avjepa.city.drives import CitySettings, DrivePlan, plan_drives
 from avjepa.city.fragments import read_fragment, write_fragment
@@ -54,8 +55,7 @@ def generate_city(out: Path, settings: CitySettings, workers: int, report: Calla
     Raises:
         DataError: ``out`` holds something else, or a city of other settings.
     """
-    wanted = {"format": FORMAT, **dataclasses.asdict(settings)}
-    wanted = json.loads(json.dumps(wanted))
+    wanted = settings_record(settings)
     if out.exists():
         if _settings_in(out) == wanted:
             return False
@@ -80,6 +80,14 @@ def generate_city(out: Path, settings: CitySettings, workers: int, report: Calla
     os.replace(partial, out)
     lock.close()
     return True
+
+
+def settings_record(settings: CitySettings) -> dict[str, Any]:
+    """What the settings' file of a city holds. Cities that were made before there was ``drive_new_ways`` do not name it."""
+    record = json.loads(json.dumps({"format": FORMAT, **dataclasses.asdict(settings)}))
+    if not settings.drive_new_ways:
+        del record["drive_new_ways"]
+    return record
 
 
 def _lock(partial: Path) -> TextIO:
@@ -129,6 +137,15 @@ def closures_of(town: str, settings: CitySettings, plan: ChangePlan) -> tuple[Cl
     return tuple(closures)
 
 
+def way_of(settings: CitySettings, drive: DrivePlan, plan: ChangePlan) -> str:
+    """The way through a junction that a drive is to take: one that the prior lacks in the drive's place; "" for none."""
+    edits = [edit for edit in plan.edits if edit.place == drive.place and edit.step == connector_new.__name__]
+    if not (settings.drive_new_ways and edits):
+        return ""
+    _, way = edits[drive.number % len(edits)].world_tokens
+    return way
+
+
 def places_of(town: str, settings: CitySettings, plans: tuple[DrivePlan, ...]) -> list[Place]:
     """The streets of a town that are driven, as discs around their middles."""
     driven = {plan.place for plan in plans if plan.town == town}
@@ -145,7 +162,10 @@ def _record_all(partial: Path, settings, plans, changes, workers: int, report) -
     """The maps, and every drive that has no fragment yet."""
     todo = [plan for plan in plans if not _fragment(partial, plan).is_file()]
     jobs = [(_write_maps, partial, settings, plans, changes)]
-    jobs += [(_record, partial, settings, plan, closures_of(plan.town, settings, changes[plan.town])) for plan in todo]
+    for plan in todo:
+        change = changes[plan.town]
+        closures, way = closures_of(plan.town, settings, change), way_of(settings, plan, change)
+        jobs.append((_record, partial, settings, plan, closures, way))
     total = len(plans) + 1
     report("maps and drives", total - len(jobs), total)
     if workers == 1:
@@ -172,8 +192,8 @@ def _start_worker() -> None:
     follow_parent()
 
 
-def _record(partial: Path, settings: CitySettings, plan: DrivePlan, closures: tuple[Closure, ...]) -> None:
-    write_fragment(_fragment(partial, plan), record_drive(partial, settings, plan, closures))
+def _record(partial: Path, settings: CitySettings, plan: DrivePlan, closures: tuple[Closure, ...], way: str) -> None:
+    write_fragment(_fragment(partial, plan), record_drive(partial, settings, plan, closures, way))
 
 
 def _fragment(partial: Path, plan: DrivePlan) -> Path:

@@ -33,7 +33,9 @@ JPEG_QUALITY = 92
 CAN_HZ = 50
 
 
-def record_drive(root: Path, settings: CitySettings, plan: DrivePlan, closures: tuple[Closure, ...]) -> Drive:
+def record_drive(
+    root: Path, settings: CitySettings, plan: DrivePlan, closures: tuple[Closure, ...], way: str = ""
+) -> Drive:
     """Simulate a drive, write its sensor and label files below ``root``, and return the record for the tables.
 
     Args:
@@ -41,10 +43,11 @@ def record_drive(root: Path, settings: CitySettings, plan: DrivePlan, closures: 
         settings: of the city.
         plan: of the drive.
         closures: lanes of the town that barriers close.
+        way: through a junction, that the ego is to take; "" for none.
     """
     rng = np.random.default_rng([settings.seed, 97, plan.number])
     town = load_town(plan.town, settings.seed)
-    simulation = simulate(town, plan.place, settings.seconds, closures, rng)
+    simulation = simulate(town, plan.place, settings.seconds, closures, rng, way)
     weather = make_weather(plan.weather, rng)
     rig = make_rig(settings.image_size_px, rng)
     ego_shape, _ = car(np.random.default_rng(settings.seed))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from shapely.geometry import LineString, Point
 
 from avjepa.city import shapes
 from avjepa.city.actors import Actor, Closure, obstacles, parked_actors, vehicle_of
 from avjepa.city.ground import CELL_M, KERB_M
-from avjepa.city.lane_graph import LaneGraph, build_lane_graph
+from avjepa.city.lane_graph import ALL_RED_S, GREEN_S, LaneGraph, build_lane_graph
 from avjepa.city.materials import Ground
 from avjepa.city.people import add_people
 from avjepa.city.rig import EGO_CENTRE_M, EGO_SIZE_WLH_M
@@ -19,6 +20,10 @@ from avjepa.city.world import Town
 WARM_UP_S = 12.0  # of traffic before the ego joins
 JOIN_S = 2.0  # before the recording
 VEHICLES, PEOPLE = 44, 84  # in a town
+BEFORE_BAR_M = (16.0, 34.0)  # where the ego joins that is to take a way, its front from the stop bar
+BEFORE_STOP_M, STOP_MPS = (1.0, 6.0), 3.0  # the same where it has to stop, which takes time, and how fast it is
+CLEAR_OF_WAY_M = 7.0  # of either lane in the recording
+TRIES = 10
 KINDS = {"car": 0.72, "truck": 0.07, "bus": 0.05, "motorcycle": 0.06, "bicycle": 0.10}
 ROAD = (Ground.ASPHALT, Ground.WHITE, Ground.YELLOW, Ground.PARKING)
 
@@ -64,9 +69,18 @@ class Simulation:
 
 
 def simulate(
-    town: Town, street: str, seconds: float, closures: tuple[Closure, ...], rng: np.random.Generator
+    town: Town,
+    street: str,
+    seconds: float,
+    closures: tuple[Closure, ...],
+    rng: np.random.Generator,
+    way: str = "",
 ) -> Simulation:
     """Traffic and people of one drive that starts in a street.
+
+    With a way, the ego starts before it, whatever the street, while the signal there is green, and takes it. Where others bar it
+    beyond the drive's end, the drive is simulated anew, some times; the last try counts, and may still wait. Drives of less than
+    about 6 s are too short; a way that barriers close is left alone.
 
     Args:
         town: where.
@@ -74,18 +88,41 @@ def simulate(
         seconds: length.
         closures: lanes that nobody drives on, with barriers.
         rng: of this drive.
+        way: token of a connector that the ego is to take; "" for a random drive.
     """
     graph, closed = _without(build_lane_graph(town.road_map), {closure.lane for closure in closures})
+    before = next((lane for lane, ways in graph.successors.items() if way in ways), "")
+    for _ in range(TRIES if before else 1):
+        simulation = _simulated(town, graph, closed, street, seconds, closures, rng, way if before else "")
+        if before and _took(simulation, graph, before, way, seconds):
+            break
+    return simulation
+
+
+def _simulated(
+    town: Town,
+    graph: LaneGraph,
+    closed: set[str],
+    street: str,
+    seconds: float,
+    closures: tuple[Closure, ...],
+    rng: np.random.Generator,
+    way: str,
+) -> Simulation:
     vehicles = _traffic(graph, closed, rng)
     walkers, crossers, standing = add_people(town.road_map, graph, PEOPLE, rng)
-    traffic = Traffic(graph, vehicles, rng, -WARM_UP_S - JOIN_S)
+    clock_s = _green_at(graph, way, rng) if way else -JOIN_S
+    traffic = Traffic(graph, vehicles, rng, clock_s - WARM_UP_S)
     steps = round((WARM_UP_S + JOIN_S + seconds) / STEP_S) + 2
     join = round(WARM_UP_S / STEP_S)
     record_from = round((WARM_UP_S + JOIN_S - 0.2) / STEP_S)
     vehicle_rows, people_rows = [], []
     for step in range(steps + 1):
         if step == join:
-            _join_ego(traffic, graph, street, closed, rng)
+            if way:
+                _join_before(traffic, graph, way, rng)
+            else:
+                _join_ego(traffic, graph, street, closed, rng)
         if step >= join:
             vehicle_rows.append(traffic.poses())
             people_rows.append([person.pose() for person in (*walkers, *crossers)])
@@ -148,6 +185,32 @@ def _join_ego(traffic: Traffic, graph: LaneGraph, street: str, closed, rng) -> N
     limit = graph.speeds_mps[lane]
     ego = Vehicle("ego", EGO_SIZE_WLH_M[1], float(rng.uniform(0.8, 1.05)), 0.0, [lane], s_m, 0.7 * limit, wishes)
     traffic.join(ego)
+
+
+def _join_before(traffic: Traffic, graph: LaneGraph, way: str, rng) -> None:
+    """Put the ego on the lane before a way, its first there."""
+    lane = next(lane for lane, ways in graph.successors.items() if way in ways)
+    has_stop = graph.rules[way] == "stop"
+    gap_m = float(rng.uniform(*(BEFORE_STOP_M if has_stop else BEFORE_BAR_M)))
+    s_m = max(graph.stops_m[lane] - EGO_SIZE_WLH_M[1] / 2 - gap_m, EGO_SIZE_WLH_M[1])
+    traffic.clear(lane, s_m, max(18.0, graph.lengths_m[lane] - s_m))
+    speed_mps = STOP_MPS if has_stop else 0.7 * graph.speeds_mps[lane]
+    traffic.join(Vehicle("ego", EGO_SIZE_WLH_M[1], float(rng.uniform(0.8, 1.05)), 0.0, [lane, way], s_m, speed_mps))
+
+
+def _green_at(graph: LaneGraph, way: str, rng) -> float:
+    """A time of the town's signals at which that of a way's lane is green, and will be for some seconds."""
+    lane = next(lane for lane, ways in graph.successors.items() if way in ways)
+    return graph.green_phase.get(lane, 0) * (GREEN_S + ALL_RED_S) + float(rng.uniform(0.0, GREEN_S - JOIN_S - 1.0))
+
+
+def _took(simulation: Simulation, graph: LaneGraph, before: str, way: str, seconds: float) -> bool:
+    """Whether the recording begins on the lane before a way, and ends on the one behind it, some metres from it each."""
+    lines = [LineString(graph.tables[token][:, :2]) for token in (before, graph.successors[way][0])]
+    begin, end = (Point(state[:2]) for state in simulation.ego_states(np.array([0.0, seconds])))
+    on_lanes = lines[0].distance(begin) < 1 and lines[1].distance(end) < 1
+    far_m = (lines[0].length - lines[0].project(begin), lines[1].project(end))
+    return on_lanes and min(far_m) >= CLEAR_OF_WAY_M
 
 
 def _people(rows, first: int, standing, rng) -> list[Actor]:

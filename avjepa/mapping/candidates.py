@@ -24,6 +24,7 @@ from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.new_lines import KNOWN_LINE_M, LEAST_LENGTH_M, REACH_M, as_one, guides_of, new_lines
 from avjepa.mapping.new_paint import around, new_crosswalks
 from avjepa.mapping.new_stop_lines import as_stop_lines, bar_of_lane
+from avjepa.mapping.new_ways import OFF_M, NewWay
 from avjepa.mapping.tiles import Tile
 from avjepa.mapping.vector_map import ElementMap, MapElement
 
@@ -36,6 +37,7 @@ SECOND_DRIVE = 0.7  # log-odds that another drive adds, of the first few; those 
 MOST_DRIVES = 4
 PIECE_M = 8.0  # runs of one finding that are nearer are one
 DRIVEN_THROUGH = 2.5  # log-odds that a car takes that was surveyed where a lane is said to be closed
+PLAIN_OFF = 2.5  # times what is off all known ways at all: plainly another one
 KERB_MARGIN_M = 0.4  # inside the drivable area's outline: kerbs reflect more than the road
 COVERED_M = 0.3  # around other paint of the map: how far map and sensors may disagree about it
 PAINT_MARGIN_M = 0.7  # around known paint, where new paint is not looked for
@@ -300,7 +302,7 @@ def _bay_candidate(bay: Bay, areas: Iterable[MapElement]) -> Candidate:
 
 
 def closure_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidate]:
-    """A stretch of a lane that barriers close."""
+    """A stretch of a lane, or of a way through a junction, that barriers close."""
     line = closure_evidence.lane_line(element.centre_line)
     if line is None:
         return
@@ -310,11 +312,27 @@ def closure_candidates(mosaic: Mosaic, element: MapElement) -> Iterator[Candidat
         log_odds = surer(1.0 + 0.1 * min(closure.keyframes, 15), closure.drives)
         if mosaic.views is not None and shapely.intersects_xy(stretch, *mosaic.views.xy_m.T).any():
             log_odds -= DRIVEN_THROUGH
-        words = "a lane is closed by barriers"
+        words = f"a {'lane' if element.layer == 'lane' else 'way through'} is closed by barriers"
         yield Candidate(
             *(element.token, element.layer, "connectivity", stretch, stretch, log_odds, closure.seen_share, words),
             sigma_m=0.3,
         )
+
+
+def new_way_candidate(way: NewWay, upto_us: float = np.inf) -> Candidate | None:
+    """A way through a junction that the map lacks, as far as it was driven up to a time; None if it was not.
+
+    Drivers of a fleet keep to the rules, so one is believed whose path leads plainly elsewhere than all ways of the map. A path not
+    far from one of them may be that one, driven badly: a candidate, until another drive says the same.
+    """
+    passes = [one for one in way.passes if one.upto_us <= upto_us]
+    if not passes:
+        return None
+    plain = min(max(one.off_m for one in passes) / OFF_M, PLAIN_OFF)
+    log_odds = surer(plain - 1.0, len(passes))
+    words = f"a new way through: {way.turn}, taken by {len(passes)} drive{'s' if len(passes) > 1 else ''}"
+    sides = (way.from_lane, "lane_connector", "connectivity", None, way.area)
+    return Candidate(*sides, log_odds, 1.0, words, sigma_m=0.5)
 
 
 def lines_of(geometry: BaseGeometry) -> list[LineString]:

@@ -3,13 +3,15 @@
     1  mosaic      the surveys of all drives, added cell by cell (survey.py, mosaic.py)
     2  evidence    each painted line, crosswalk, stop line, kerb and lane of the prior near the drives, judged on what was seen
                    of it (line_evidence.py, area_evidence.py, edge_evidence.py, bay_evidence.py, closure_evidence.py), and
-                   crosswalks (new_paint.py), lines (new_lines.py) and stop lines (new_stop_lines.py) that the prior lacks
+                   crosswalks (new_paint.py), lines (new_lines.py), stop lines (new_stop_lines.py) and ways that cars took
+                   (new_ways.py) that the prior lacks
     3  candidates  one for each difference, with its log-odds (candidates.py)
     4  weighing    with an evidence file: what a frozen encoder says of each, and log-odds that were calibrated (weighing.py)
     5  changes     the surest of candidates that say the same of one place; confidence; who saw it (sightings.py), and when it
                    could first be believed (first_confirmed.py); status
 
-An element that was not seen is unobservable, never gone. Ways through a junction leave no paint: they are not judged.
+An element that was not seen is unobservable, never gone. Ways through a junction leave no paint: one that the prior lacks is told
+where a drive took it, one of the prior where barriers close it; whether one is gone is not judged.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from avjepa.mapping.candidates import (
     new_crosswalk_candidates,
     new_line_candidates,
     new_stop_line_candidates,
+    new_way_candidate,
     painted_area_candidates,
 )
 from avjepa.mapping.changes import ChangeReport, MapChange, change_id_of
@@ -48,10 +51,11 @@ from avjepa.mapping.learned_evidence import EmbeddedFrame, with_readings
 from avjepa.mapping.map_evidence import MapEvidence
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.new_lines import lines_lie_as_mapped
+from avjepa.mapping.new_ways import new_ways
 from avjepa.mapping.sharpness import Views
 from avjepa.mapping.sightings import Sightings, sightings_of, utc
 from avjepa.mapping.survey import GRID, SurveyedDrive, read_survey
-from avjepa.mapping.vector_map import ElementMap, MapElement
+from avjepa.mapping.vector_map import WAY_LAYERS, ElementMap, MapElement
 from avjepa.mapping.weighing import Weighed, by_hand, first_sure, weigh
 from avjepa.sensors.nuscenes_index import NuScenesIndex
 
@@ -100,7 +104,7 @@ def detect_changes(
     """
     surveys, drives = near_the_map(surveys, prior)
     mosaic, near = look(surveys, drives, index, prior)
-    weighed = {one.candidate: one for one in judge(mosaic, prior, near, watch, learned)}
+    weighed = {one.candidate: one for one in judge(mosaic, drives, prior, near, watch, learned)}
     changes = [
         change_of(weighed[candidate], drives, index, believed_from(weighed[candidate], prior, mosaic, surveys, drives))
         for candidate in surest(list(weighed))
@@ -147,17 +151,24 @@ def look(
 
 
 def judge(
-    mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement], watch: Watch, learned: Learned | None
+    mosaic: Mosaic,
+    drives: Sequence[SurveyedDrive],
+    prior: ElementMap,
+    near: Sequence[MapElement],
+    watch: Watch,
+    learned: Learned | None,
 ) -> list[Weighed]:
     """Candidates of the whole map, weighed."""
-    candidates = list(find_candidates(mosaic, prior, near, watch))
+    candidates = list(find_candidates(mosaic, drives, prior, near, watch))
     if learned is None:
         return by_hand(candidates)
     frames = watch(learned.frames(), "asking the encoder", learned.count)
     return weigh(candidates, near, learned.evidence, prior, frames)
 
 
-def find_candidates(mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement], watch: Watch) -> Iterator[Candidate]:
+def find_candidates(
+    mosaic: Mosaic, drives: Sequence[SurveyedDrive], prior: ElementMap, near: Sequence[MapElement], watch: Watch
+) -> Iterator[Candidate]:
     """Candidates of the elements near the drives, and of what the prior lacks there."""
     for element in watch(near, "judging the map", len(near)):
         yield from element_candidates(mosaic, prior, element)
@@ -165,10 +176,10 @@ def find_candidates(mosaic: Mosaic, prior: ElementMap, near: Sequence[MapElement
     yield from kerb_candidates(mosaic, prior, outlines(_drivable(prior, seen), mosaic))
     yield from new_crosswalk_candidates(mosaic, prior, mosaic.tiles())
     yield from new_stop_line_candidates(mosaic, prior, near)
-    lines = list(new_line_candidates(mosaic, prior, near))
+    new = [*new_line_candidates(mosaic, prior, near), *map(new_way_candidate, new_ways(drives, prior))]
     painted = [element.geometry for element in near if element.layer in DIVIDERS and element.subtype != NO_PAINT]
-    if lines and lines_lie_as_mapped(mosaic, painted):
-        yield from lines
+    if new and lines_lie_as_mapped(mosaic, painted):  # a lane aside, all cars drive on lanes, but on others
+        yield from new
 
 
 def element_candidates(mosaic: Mosaic, prior: ElementMap, element: MapElement) -> Iterator[Candidate]:
@@ -178,7 +189,7 @@ def element_candidates(mosaic: Mosaic, prior: ElementMap, element: MapElement) -
         taken = shapely.union_all([other.geometry for other in near if other.token != element.token])
         candidates_of = divider_candidates if element.layer in DIVIDERS else painted_area_candidates
         yield from candidates_of(mosaic, element, taken)
-    elif element.layer == "lane":
+    elif element.layer in WAY_LAYERS:
         yield from closure_candidates(mosaic, element)
 
 
@@ -195,7 +206,12 @@ def surest(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _may_be_one(a: Candidate, b: Candidate) -> bool:
-    """Two candidates that would tell one change of the world. Lines and kerbs go on from element to element; areas do not."""
+    """Two candidates that would tell one change of the world. Lines and kerbs go on from element to element; areas do not.
+
+    Ways through a junction share its ground: barriers close several at once, but new ones are told one by one.
+    """
+    if a.layer == b.layer == "lane_connector":
+        return a.old is not None and b.old is not None
     areas = (*PAINTED_AREAS, "lane")
     same_element = a.element_id == b.element_id or a.layer not in areas
     return same_element and (a.layer, a.kind, a.degraded) == (b.layer, b.kind, b.degraded)
@@ -216,6 +232,8 @@ def believed_from(
     if one.hand is None:
         time_us = first_sure(one, bar)
         return None if time_us is None else utc(time_us)
+    if candidate.layer == "lane_connector" and candidate.old is None:
+        return _driven_from(one, bar, prior, drives)
     shape = _shape(candidate)
     if candidate.layer == "drivable_area":
         around = shape.buffer(AROUND_KERB_M)
@@ -242,6 +260,16 @@ def believed_from(
         mosaic.views,
         lambda again, upto_us: one.log_odds_at(again.log_odds, upto_us),
     )
+
+
+def _driven_from(one: Weighed, bar: float, prior: ElementMap, drives: Sequence[SurveyedDrive]) -> datetime | None:
+    """When enough drives had taken a new way, UTC."""
+    (way,) = (way for way in new_ways(drives, prior) if way.area.equals(one.candidate.new))
+    for passed in way.passes:
+        upto_us = passed.upto_us
+        if one.log_odds_at(new_way_candidate(way, upto_us).log_odds, upto_us) >= bar:
+            return utc(upto_us)
+    return None
 
 
 def change_of(

@@ -70,6 +70,8 @@ class LearnedOdds:
 def difference_of(candidate: Candidate) -> MapDifference | None:
     """What a candidate says of the drawn map; None where it says nothing (paint of another colour, say)."""
     kind, layer, old, new = candidate.kind, candidate.layer, candidate.old, candidate.new
+    if kind == "connectivity" and old is None:  # a way: where it leads through, one can drive on both sides
+        return None
     if kind == "connectivity":  # nothing drives there: the nearest that the drawn map can say
         return MapDifference("drivable_area", removed=old, clears=True)
     if layer not in CLASS_OF or kind not in ("deletion", "insertion", "geometry"):

@@ -94,12 +94,18 @@ def test_a_city_of_these_settings_is_not_made_again(make_city, capsys, tmp_path)
     assert (settings.image_size_px, settings.towns) == ((32, 64), ("minicity-a",))
     out = tmp_path / "city"
     out.mkdir()
-    wanted = {"format": generate.FORMAT, **settings.__dict__}
+    # As cities hold it that were made before there was --drive-new-ways.
+    wanted = {
+        **{"format": 1, "scenes": 3, "seed": 0, "seconds": 8.0, "image_size_px": [32, 64], "towns": ["minicity-a"]},
+        **{"revisited_share": 0.5, "changed_share": 0.6},
+    }
     (out / generate.SETTINGS_FILE).write_text(json.dumps(wanted))
     run_tool(lambda: make_city.main(["--out", str(out), "--scenes", "3", "--town", "A", "--image-size", "64x32"]))
     assert "already there" in capsys.readouterr().out
     other = ("--out", out, "--scenes", "4", "--town", "A", "--image-size", "64x32")
     assert "another city" in refused(make_city, capsys, *other)
+    takes = ("--out", out, "--scenes", "3", "--town", "A", "--image-size", "64x32", "--drive-new-ways")
+    assert "another city" in refused(make_city, capsys, *takes)
 
 
 def test_help_has_an_example_and_every_option(make_city, capsys):
@@ -108,5 +114,14 @@ def test_help_has_an_example_and_every_option(make_city, capsys):
     assert left.value.code == 0
     text = capsys.readouterr().out
     assert "python tools/make_city.py --out" in text
-    for option in ("--out", "--scenes", "--seconds", "--seed", "--image-size", "--workers", "--town"):
+    for option in (
+        "--out",
+        "--scenes",
+        "--seconds",
+        "--seed",
+        "--image-size",
+        "--workers",
+        "--town",
+        "--drive-new-ways",
+    ):
         assert option in text.partition("example:")[0]

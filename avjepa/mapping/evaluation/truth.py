@@ -6,13 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import shapely
+
 from avjepa.errors import DataError
 from avjepa.geometry.map_edit import MapEdit, edit_fields
 from avjepa.mapping.drive_paths import DrivePath, seen_region, share_within
 from avjepa.mapping.frames import MapFrame, frame_of_contract
 from avjepa.mapping.geojson_maps import load_collection
 
-TRACELESS = ("lane_connector",)  # layers without paint, kerb or barrier in the world: no sensor can see such an edit
+TRACELESS = (
+    "lane_connector",
+)  # layers without paint, kerb or barrier in the world: drives alone show a new one, if they take it
+ALONG_SHARE = 0.8  # of a new way, that a drive has to go along it: other ways through the junction share its beginning
+BESIDE_M = 0.5  # of a way's area, or half a lane more of its line: cars cut corners
+HALF_LANE_M = 1.75
 REACH_SHARE = 0.5  # of an edit within 20 m of an ego position: from there on a report is asked for it
 
 
@@ -57,11 +65,13 @@ class Reach:
         edits: all edits of the map.
         in_reach: (edits,) whether at least half of the edit's geometry lies within 20 m of an ego position of any drive.
         drives: (edits,) how many drives have it in reach, each by itself.
+        driven: (edits,) whether it is a new way through a junction that a drive took.
     """
 
     edits: tuple[MapEdit, ...]
     in_reach: tuple[bool, ...]
     drives: tuple[int, ...]
+    driven: tuple[bool, ...]
 
     @property
     def counted(self) -> list[int]:
@@ -70,8 +80,8 @@ class Reach:
 
     @property
     def traceless(self) -> list[int]:
-        """Numbers of the edits in reach that leave no trace in the world. They count as all others do."""
-        return [number for number in self.counted if self.edits[number].layer in TRACELESS]
+        """Numbers of the edits in reach that leave no trace, in the world or in the drives. They count as all others do."""
+        return [number for number in self.counted if self.edits[number].layer in TRACELESS and not self.driven[number]]
 
     @property
     def visible(self) -> Reach:
@@ -85,4 +95,20 @@ def reach_of(edits: Sequence[MapEdit], paths: Sequence[DrivePath]) -> Reach:
     whole, each = seen_region(paths), [seen_region([path]) for path in paths]
     drives = [sum(share_within(edit.geometry, region) >= REACH_SHARE for region in each) for edit in edits]
     in_reach = [share_within(edit.geometry, whole) >= REACH_SHARE for edit in edits]
-    return Reach(tuple(edits), tuple(in_reach), tuple(drives))
+    driven = [any(took_way(edit, path) for path in paths) for edit in edits]
+    return Reach(tuple(edits), tuple(in_reach), tuple(drives), tuple(driven))
+
+
+def took_way(edit: MapEdit, path: DrivePath) -> bool:
+    """Whether an edit is a way through a junction that the world has and the prior lacks, and a drive went along most of it."""
+    way = edit.world_geometry
+    if edit.layer not in TRACELESS or way is None or edit.prior_geometry is not None or not len(path.segments):
+        return False
+    if way.area > 0:
+        # Of a band of length l and width w: area l w, perimeter 2 (l + w).
+        half_m = way.length / 2
+        length_m = (half_m + np.sqrt(max(half_m**2 - 4 * way.area, 0.0))) / 2
+    else:
+        length_m = way.length
+    inside = way.buffer(BESIDE_M if way.area > 0 else HALF_LANE_M + BESIDE_M)
+    return bool(shapely.length(shapely.intersection(path.segments, inside)).sum() >= ALONG_SHARE * length_m)

@@ -58,6 +58,36 @@ def test_edits_count_of_which_half_was_in_sight():
     assert reach.counted == [0, 1, 2, 5]
 
 
+def bent(every_m=1.0):
+    """A drive along x to the origin, a quarter of a circle to the left of 10 m radius, and on along y."""
+    angle = np.linspace(-np.pi / 2, 0, 30)
+    turn = np.column_stack([10 * np.cos(angle), 10 + 10 * np.sin(angle)])
+    line = LineString([(-30, 0), *turn, (10, 40)])
+    xy_m = shapely.get_coordinates(shapely.line_interpolate_point(line, np.arange(0, line.length, every_m)))
+    return replace(straight(np.zeros(len(xy_m))), xy_m=xy_m), LineString(turn)
+
+
+@pytest.mark.parametrize("as_band", [True, False], ids=["area", "centre line"])
+def test_a_new_way_leaves_a_trace_where_a_drive_took_it(as_band):
+    drive, line = bent()
+    shape = line.buffer(1.75, cap_style="flat") if as_band else line
+    new = replace(edit("new", shape, "connectivity", "lane_connector"), prior_geometry=None)
+    gone = replace(new, token="gone", world_geometry=None, prior_geometry=shape)
+    on = LineString([(0, 0), (20, 0)])
+    other = replace(
+        new, token="other", geometry=on, world_geometry=on.buffer(1.75, cap_style="flat") if as_band else on
+    )
+    edits = [new, gone, other, replace(new, token="lane", layer="lane"), replace(new, prior_geometry=shape)]
+    reach = reach_of(edits, [straight([0], y_m=5), drive])
+    assert reach.driven == (True, False, False, False, False)
+    assert reach.traceless == [1, 2, 4]
+    assert reach.visible.in_reach == (True, False, False, True, False)
+    half = replace(drive, xy_m=drive.xy_m[:38], tokens=drive.tokens[:38])  # it ends in the middle of the way
+    assert reach_of([new], [half]).driven == (False,)
+    aside = replace(drive, xy_m=np.add(drive.xy_m, (0, 3)))
+    assert reach_of([new], [aside]).driven == (False,)
+
+
 def test_truth_of_a_city_and_of_the_editing_tool(tmp_path):
     path = tmp_path / "truth.geojson"
     made = [edit("one", square(5)), edit("two", LineString([(0, 0), (9, 3)]), kind="markings", layer="lane_divider")]

@@ -21,7 +21,7 @@ from tests.mapping.evaluation.scenes import edit, event, square, straight
 def reach(*edits, seen=None):
     """Edits that are all in reach, or as told."""
     in_reach = tuple(seen) if seen is not None else (True,) * len(edits)
-    return Reach(tuple(edits), in_reach, tuple(map(int, in_reach)))
+    return Reach(tuple(edits), in_reach, tuple(map(int, in_reach)), (False,) * len(edits))
 
 
 # ------------------------------------------------------------------------------------------------------------ matching
