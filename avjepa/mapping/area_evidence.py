@@ -22,10 +22,10 @@ from shapely.geometry.base import BaseGeometry
 from avjepa.geometry.bands import line_poses
 from avjepa.mapping.line_evidence import LEAST_BAR, PAINT_RIDGE, WORN_RIDGE, mean_across, noise_of
 from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, Mosaic, Strip
+from avjepa.mapping.reflectance import FRESH, LEAST_RETURNS, PLAIN, REFLECTS
 
 SEEN_WEIGHT = 0.5  # of a cell: one view from 8 m, or three from 16 m, which alone would show no paint
 PAINTED = 0.2  # contrast of a cell that is called painted
-LEAST_RETURNS = 30
 EDGE_M = 0.05  # taken off the area: its outline is half paint
 BESIDE_M = 0.5  # between the area and the road that it is compared with
 SEARCH_M = 7.0  # a stop line that moved is looked for this far along its road
@@ -45,7 +45,6 @@ FULL = {"stop_line": 0.8, "ped_crossing": 0.45}
 WORN = 0.5  # share of the full cover
 CLEARLY = 2.0  # times the least that is paint
 GONE, UNCLEAR = 0.8, 1.2  # what stands out less is no paint: where cameras alone say so, and where LiDAR says so, too
-PLAIN, REFLECTS, FRESH = 1.3, 1.5, 2.0  # times what the road reflects: no paint, paint, fresh paint
 
 
 @dataclass(frozen=True)

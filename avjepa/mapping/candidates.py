@@ -17,7 +17,7 @@ from shapely.ops import substring
 
 from avjepa.geometry.bands import line_poses, shifted
 from avjepa.mapping import closure_evidence, edge_evidence, line_evidence
-from avjepa.mapping.area_evidence import FRESH, PLAIN, REFLECTS, SEARCH_M, AreaReading, moved_stop_line, read_area
+from avjepa.mapping.area_evidence import SEARCH_M, AreaReading, moved_stop_line, read_area
 from avjepa.mapping.bay_evidence import Bay, judge_bays
 from avjepa.mapping.line_evidence import HERE_M, PLAIN_BARS, LineRun, judge_line
 from avjepa.mapping.mosaic import Mosaic
@@ -25,6 +25,7 @@ from avjepa.mapping.new_lines import KNOWN_LINE_M, LEAST_LENGTH_M, REACH_M, as_o
 from avjepa.mapping.new_paint import around, new_crosswalks
 from avjepa.mapping.new_stop_lines import as_stop_lines, bar_of_lane
 from avjepa.mapping.new_ways import OFF_M, NewWay
+from avjepa.mapping.reflectance import FRESH, PLAIN, REFLECTS
 from avjepa.mapping.tiles import Tile
 from avjepa.mapping.vector_map import ElementMap, MapElement
 

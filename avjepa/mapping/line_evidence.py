@@ -2,7 +2,7 @@
 
 1  ridges    paint is brighter, or yellower, than what lies to both sides of it; shadows and kerbs are not
 2  bar       how strong ridges are beside the line, where there is no paint as a rule, and how sharply the cameras saw the place
-3  where     for every stretch of one dash and one gap: paint on the line, paint beside it, or none
+3  where     for every stretch of one dash and one gap: paint on the line, paint beside it, which LiDAR does not deny, or none
 4  look      colour of what is painted, and how much of the length is
 5  runs      rows in a row that say the same, long enough to be believed
 """
@@ -16,6 +16,7 @@ import numpy as np
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
 from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, LINE_M, SIDES_M, Strip
+from avjepa.mapping.reflectance import PLAIN, line_reflects
 from avjepa.mapping.vector_map import MapElement
 
 Finding = Literal["gone", "moved", "colour", "dashing"]
@@ -163,7 +164,8 @@ def _moved(strip: Strip) -> tuple[np.ndarray, list[LineRun]]:
         furthest_m = np.abs(left_m[shown]).max(initial=0.0)
         # A dash at either end may lie where the line leaves the map's, or returns to it: the furthest alone may be enough.
         dashes = [dash for dash in _stretches(shown) if np.abs(left_m[dash]).max() == furthest_m]
-        if any(_is_believed(rows, found, is_plain, left_m) for rows in (inside, *dashes)):
+        is_believed = any(_is_believed(rows, found, is_plain, left_m) for rows in (inside, *dashes))
+        if is_believed and not _is_light(strip, inside, run.left_m):
             runs.append(run)
     return beside, runs
 
@@ -174,6 +176,19 @@ def _is_believed(rows: np.ndarray, found: np.ndarray, is_plain: np.ndarray, left
     low_m, high_m = np.percentile(left_m[rows], (10, 90))
     is_shown = shown_m >= TWO_DASHES_M or (shown_m >= ONE_DASH_M and plain_m >= 0.5 * shown_m)
     return bool(is_shown and high_m - low_m <= PARALLEL_M)
+
+
+def _is_light(strip: Strip, rows: np.ndarray, left_m: float) -> bool:
+    """What cameras take for paint aside, in rows (S,) bool, plainly is none to the LiDAR; False where it met too little to tell.
+
+    In the sun beside a shadow the ground is brighter than the mean of both, the more the nearer: its rim looks like a line.
+    """
+    at = read_line(strip, ALONG_M)
+    there = rows & (np.abs(at.aside_left_m - left_m) <= PARALLEL_M)
+    shown = there & (
+        at.aside >= max(1.0, 0.5 * at.aside[there].max(initial=0.0))
+    )  # a dash ends where half of it is left
+    return line_reflects(strip.sums["ground"][:, shown], strip.left_m - round(left_m, 1)) < PLAIN
 
 
 def _stretches(rows: np.ndarray) -> list[np.ndarray]:

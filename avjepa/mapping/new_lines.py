@@ -21,7 +21,6 @@ from shapely.geometry import LineString
 from shapely.geometry.base import BaseGeometry
 
 from avjepa.geometry.bands import line_poses, shifted
-from avjepa.mapping.area_evidence import LEAST_RETURNS, REFLECTS
 from avjepa.mapping.edge_evidence import STEP_M, kerb_steps
 from avjepa.mapping.line_evidence import (
     ASIDE_M,
@@ -32,7 +31,8 @@ from avjepa.mapping.line_evidence import (
     SOLID_M,
     read_line,
 )
-from avjepa.mapping.mosaic import ALONG_M, LINE_M, SIDES_M, Mosaic, Strip, stays
+from avjepa.mapping.mosaic import ALONG_M, Mosaic, Strip, stays
+from avjepa.mapping.reflectance import REFLECTS, line_reflects
 
 REACH_M = 2.4  # beside a guide: half a lane and more
 WINDOW_M = 1.6  # half the width of what is read at once: as far as a line's rivals lie
@@ -146,7 +146,7 @@ def _judged(strip: Strip, poses: np.ndarray, left_m: float, shown: np.ndarray) -
     middle_m = round(left_m, 1)  # of a column
     window = _window(strip.rows(inside), middle_m)
     dashes = shown[inside] & (read_line(window, ALONG_M).here >= LEAST_BARS)
-    reflects = _reflects(window.sums["ground"][:, dashes], window.left_m)
+    reflects = line_reflects(window.sums["ground"][:, dashes], window.left_m)
     if not reflects >= REFLECTS or _step_m(window) >= STEP_M[0]:  # nan is not
         return None
     reading = read_line(window)
@@ -162,16 +162,6 @@ def _judged(strip: Strip, poses: np.ndarray, left_m: float, shown: np.ndarray) -
         bool(reading.painted[reading.seen].mean() < DASHED_SHARE),
         int(np.median(window.drives)),
     )
-
-
-def _reflects(ground: np.ndarray, left_m: np.ndarray) -> float:
-    """LiDAR intensity (3, S, O) on a line beside that of the brighter side of it; nan where there are few returns."""
-    places = [np.abs(left_m) <= LINE_M + 1e-6]
-    places += [np.abs(sign * left_m - np.mean(SIDES_M)) <= np.ptp(SIDES_M) / 2 + 1e-6 for sign in (-1, 1)]
-    (returns, *others), (line, *sides) = (np.array([ground[i][:, x].sum() for x in places]) for i in (0, 1))
-    if min(returns, *others) < LEAST_RETURNS:
-        return np.nan
-    return float(line / returns / max(np.max(np.divide(sides, others)), 1e-6))
 
 
 def _step_m(window: Strip) -> float:

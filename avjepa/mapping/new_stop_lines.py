@@ -16,8 +16,9 @@ from shapely.geometry import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from avjepa.geometry.bands import band, line_poses
-from avjepa.mapping.area_evidence import MOVED_M, REFLECTS, SEARCH_M, bars_along, frame_of, stripes
+from avjepa.mapping.area_evidence import MOVED_M, SEARCH_M, bars_along, frame_of, stripes
 from avjepa.mapping.mosaic import Mosaic, stays
+from avjepa.mapping.reflectance import REFLECTS
 
 BAR_M = 0.4  # depth of a stop line
 BESIDE_M = 0.3  # of a lane that its stop line may leave free on either side

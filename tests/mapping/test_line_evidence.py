@@ -10,7 +10,16 @@ from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.sharpness import Views
 from avjepa.mapping.survey import read_survey
 from avjepa.mapping.vector_map import MapElement
-from tests.mapping.painted_ground import WHITE, YELLOW, PaintedGround, index_of, prior_of, straight_frames
+from tests.mapping.painted_ground import (
+    PAINT_REFLECTS,
+    ROAD_REFLECTS,
+    WHITE,
+    YELLOW,
+    PaintedGround,
+    index_of,
+    prior_of,
+    straight_frames,
+)
 
 Y_M = 6.0
 LINE = LineString([(2, Y_M), (46, Y_M)])
@@ -230,6 +239,34 @@ def test_the_rim_of_a_shadow_does_not_outweigh_paint_on_the_line(tmp_path, left,
     ground = faint((2, 0), (11, 0), (38, 0), *left, contrast=0.1)
     ground.paint(box(17, Y_M + 0.9, 32, Y_M + 1.1), (0.2, 0.0))
     assert [run.finding for run in judged(tmp_path, ground, element=divider(dashed=True))] == findings
+
+
+@pytest.mark.parametrize(
+    ("times", "returns", "findings"), [(1.0, 4.0, []), (1.2, 4.0, []), (1.5, 4.0, ["moved"]), (1.0, 0.1, ["moved"])]
+)
+def test_lidar_denies_a_line_that_is_the_rim_of_a_shadow(tmp_path, times, returns, findings):
+    """The sunny ground beside a shadow gets brighter for 1.3 m up to its edge, where a dash is worn off: as plain as paint is, 13 m
+    long. LiDAR meets as much light there as beside it, or half as much again, as from paint, or too little of anything to tell.
+    """
+    ground = faint((2, 0), (11, 0), (29, 0), (38, 0), contrast=0.6)
+    nearer_m = ground.y_m - Y_M
+    rim = ground.within(box(15, Y_M, 28, Y_M + 1.3))
+    ground.contrast[rim] += 0.75 * nearer_m[rim] / 1.3
+    ground.intensity[:] = ROAD_REFLECTS
+    ground.intensity[ground.within(box(15, Y_M + 0.9, 28, Y_M + 1.3))] *= times
+    ground.returns[:] = returns
+    assert [run.finding for run in judged(tmp_path, ground, element=divider(dashed=True))] == findings
+
+
+@pytest.mark.parametrize("left_m", [0.8, -0.8])
+def test_gaps_between_dashes_aside_that_reflect_as_the_road_deny_nothing(tmp_path, left_m):
+    """Faint to LiDAR: two of three cells of a line's width return 1.75 times what the road does. That is 1.5 on the dashes, and
+    too little with as much of the gaps as the length over which dashes are looked for takes in.
+    """
+    pieces = painted((0, 48, left_m), dashed=True)
+    pieces.intensity[:] = ROAD_REFLECTS + 0.25 * (pieces.intensity > 2 * ROAD_REFLECTS) * PAINT_REFLECTS
+    (run,) = judged(tmp_path, pieces, element=divider(dashed=True))
+    assert (run.finding, run.left_m) == ("moved", pytest.approx(left_m, abs=0.1))
 
 
 def test_a_ghost_does_not_hide_that_plain_paint_moved(tmp_path):
