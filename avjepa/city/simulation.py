@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from shapely.geometry import LineString, Point
+from shapely.geometry import LineString, MultiPoint, Point
 
 from avjepa.city import shapes
 from avjepa.city.actors import Actor, Closure, obstacles, parked_actors, vehicle_of
@@ -177,7 +177,8 @@ def _traffic(graph: LaneGraph, closed: set[str], rng) -> list[Vehicle]:
 
 def _join_ego(traffic: Traffic, graph: LaneGraph, street: str, closed, rng) -> None:
     """Put the ego into a lane of its street; whoever is too near vanishes."""
-    lanes = [t for t in graph.tables if t.startswith(f"{street}-") and not graph.is_connector[t] and t not in closed]
+    own = [t for t in graph.tables if t.startswith(f"{street}-") and not graph.is_connector[t]]
+    lanes = [t for t in own if t not in closed] or [_nearest_open(graph, own, closed)]
     lane = lanes[int(rng.integers(len(lanes)))]
     s_m = float(rng.uniform(0.08, 0.45) * graph.lengths_m[lane])
     traffic.clear(lane, s_m, 18.0)
@@ -185,6 +186,13 @@ def _join_ego(traffic: Traffic, graph: LaneGraph, street: str, closed, rng) -> N
     limit = graph.speeds_mps[lane]
     ego = Vehicle("ego", EGO_SIZE_WLH_M[1], float(rng.uniform(0.8, 1.05)), 0.0, [lane], s_m, 0.7 * limit, wishes)
     traffic.join(ego)
+
+
+def _nearest_open(graph: LaneGraph, lanes: list[str], closed: set[str]) -> str:
+    """The lane nearest to a street of which nobody can use any."""
+    street = MultiPoint(np.concatenate([graph.tables[token][:, :2] for token in lanes]))
+    others = [t for t in graph.tables if not graph.is_connector[t] and t not in closed]
+    return min(others, key=lambda token: LineString(graph.tables[token][:, :2]).distance(street))
 
 
 def _join_before(traffic: Traffic, graph: LaneGraph, way: str, rng) -> None:

@@ -124,3 +124,17 @@ def test_the_record_of_default_settings_is_that_of_older_cities():
         **{"revisited_share": 0.5, "changed_share": 1.0},
     }
     assert settings_record(TAKES) == {**settings_record(DEFAULT), "drive_new_ways": True}
+
+
+def test_where_barriers_close_a_whole_street_the_drive_begins_beside_it(town):
+    graph = build_lane_graph(town.road_map)
+    street = "minicity-a-s00"
+    own = [t for t in graph.tables if t.startswith(f"{street}-") and not graph.is_connector[t]]
+    closures = tuple(Closure(token, 20.0, 35.0) for token in own)
+    simulation = simulate(town, street, 1.0, closures, np.random.default_rng(0))
+    begin = Point(simulation.ego[0][:2])
+    lines = {t: LineString(table[:, :2]) for t, table in graph.tables.items() if not graph.is_connector[t]}
+    lane = min(lines, key=lambda token: lines[token].distance(begin))
+    assert lines[lane].distance(begin) < 1
+    assert lane not in own
+    assert min(lines[lane].distance(lines[token]) for token in own) < 60
