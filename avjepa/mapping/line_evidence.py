@@ -185,9 +185,8 @@ def _is_light(strip: Strip, rows: np.ndarray, left_m: float) -> bool:
     """
     at = read_line(strip, ALONG_M)
     there = rows & (np.abs(at.aside_left_m - left_m) <= PARALLEL_M)
-    shown = there & (
-        at.aside >= max(1.0, 0.5 * at.aside[there].max(initial=0.0))
-    )  # a dash ends where half of it is left
+    half = 0.5 * at.aside[there].max(initial=0.0)  # is left where a dash ends
+    shown = there & (at.aside >= max(1.0, half))
     return line_reflects(strip.sums["ground"][:, shown], strip.left_m - round(left_m, 1)) < PLAIN
 
 
