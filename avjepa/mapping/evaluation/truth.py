@@ -15,9 +15,8 @@ from avjepa.mapping.drive_paths import DrivePath, seen_region, share_within
 from avjepa.mapping.frames import MapFrame, frame_of_contract
 from avjepa.mapping.geojson_maps import load_collection
 
-TRACELESS = (
-    "lane_connector",
-)  # layers without paint, kerb or barrier in the world: drives alone show a new one, if they take it
+# Layers without paint, kerb or barrier in the world: drives alone show a new one, if they take it.
+TRACELESS = ("lane_connector",)
 ALONG_SHARE = 0.8  # of a new way, that a drive has to go along it: other ways through the junction share its beginning
 BESIDE_M = 0.5  # of a way's area, or half a lane more of its line: cars cut corners
 HALF_LANE_M = 1.75
