@@ -164,7 +164,10 @@ def _moved(strip: Strip) -> tuple[np.ndarray, list[LineRun]]:
         furthest_m = np.abs(left_m[shown]).max(initial=0.0)
         # A dash at either end may lie where the line leaves the map's, or returns to it: the furthest alone may be enough.
         dashes = [dash for dash in _stretches(shown) if np.abs(left_m[dash]).max() == furthest_m]
-        is_believed = any(_is_believed(rows, found, is_plain, left_m) for rows in (inside, *dashes))
+        # Where a move begins and ends the line runs over to it: what lies level between is enough, if it is plain and long.
+        level = _stretches(shown & is_plain & (np.abs(left_m - run.left_m) <= PARALLEL_M / 2))
+        level = [rows for rows in level if rows.sum() * ALONG_M >= TWO_DASHES_M]
+        is_believed = any(_is_believed(rows, found, is_plain, left_m) for rows in (inside, *dashes, *level))
         if is_believed and not _is_light(strip, inside, run.left_m):
             runs.append(run)
     return beside, runs

@@ -298,3 +298,20 @@ def test_a_line_that_lies_under_a_crosswalk_whole_says_nothing(tmp_path):
     yellow = MapElement("divider-1", "road_divider", line, colour="yellow", dashed=True)
     prior = prior_of(yellow, MapElement("crosswalk-1", "ped_crossing", crosswalk))
     assert list(element_candidates(Mosaic([ground.write(tmp_path / "a")]), prior, yellow)) == []
+
+
+@pytest.mark.parametrize("level_m", [10.0, 13.0])
+def test_a_line_that_runs_over_to_where_it_moved(tmp_path, level_m):
+    """Long tapers at both ends; level between, plain and long."""
+    ground, ends = road(), (5.0, 13.0, 13.0 + level_m, 21.0 + level_m)
+    bent = LineString(zip((0, *ends, 48), (Y_M, Y_M, Y_M + 1, Y_M + 1, Y_M, Y_M), strict=True))
+    ground.line(bent, YELLOW, False)
+    runs = judged(tmp_path, ground, element=divider("yellow"))
+    (run,) = (run for run in runs if run.finding == "moved")
+    assert run.left_m == pytest.approx(1.0, abs=0.15)
+
+
+def test_a_line_that_runs_away_has_not_moved(tmp_path):
+    ground = road()
+    ground.line(LineString([(0, Y_M), (10, Y_M), (40, Y_M + 1.4), (48, Y_M + 2)]), WHITE, False)
+    assert [run.finding for run in judged(tmp_path, ground) if run.finding == "moved"] == []
