@@ -129,6 +129,7 @@ def _page_data(
         "prior_map": report.prior_map,
         "scenes": list(report.scenes),
         "created": utc_text(report.created),
+        "warnings": list(report.warnings),
         "statuses": list(STATUSES),
         "decisions_format": decisions.FORMAT,
         "decisions_version": decisions.VERSION,

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 
@@ -327,6 +328,13 @@ def test_before_and_after_on_the_map(opened):
     page.mouse.up()
     moved = page.locator("#changes path.old").bounding_box()
     assert (moved["x"] - nearer["x"], moved["y"] - nearer["y"]) == pytest.approx((50, 30), abs=1)
+
+
+def test_what_a_reader_must_know_of_the_evidence_is_shown(opened):
+    assert not opened(make_report()).is_visible("#warnings")
+    page = opened(replace(make_report(), warnings=("was trained on these drives", HOSTILE)))
+    assert page.is_visible("#warnings")
+    assert page.text_content("#warnings").split("\n", 1) == ["was trained on these drives", HOSTILE]
 
 
 def test_hostile_text_is_text(opened, tmp_path):

@@ -344,6 +344,8 @@ document.addEventListener("keydown", (event) => {
 recall();
 at("title").textContent = `Map changes, ${DATA.city}`;
 at("subtitle").textContent = `${DATA.prior_map} against ${DATA.scenes.length} drive${DATA.scenes.length === 1 ? "" : "s"} · run ${DATA.run_id}`;
+at("warnings").textContent = DATA.warnings.join("\n");
+at("warnings").hidden = !DATA.warnings.length;
 at("subtitle").title = `made ${moment(DATA.created)} from ${DATA.scenes.join(", ")}`;
 const present = (name) => [...new Set(changes.map((change) => change[name]))];
 chips(at("kinds"), Object.keys(GLYPHS).filter((kind) => present("atomic_change").includes(kind)), GLYPHS, off.kinds);
