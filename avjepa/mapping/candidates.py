@@ -22,7 +22,7 @@ from avjepa.mapping.bay_evidence import Bay, judge_bays
 from avjepa.mapping.line_evidence import HERE_M, PLAIN_BARS, LineRun, judge_line
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.new_lines import KNOWN_LINE_M, LEAST_LENGTH_M, REACH_M, as_one, guides_of, new_lines
-from avjepa.mapping.new_paint import around, new_crosswalks
+from avjepa.mapping.new_paint import Ground, around, new_crosswalks
 from avjepa.mapping.new_stop_lines import as_stop_lines, bar_of_lane
 from avjepa.mapping.new_ways import OFF_M, NewWay
 from avjepa.mapping.reflectance import FRESH, PLAIN, REFLECTS
@@ -179,12 +179,11 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap, tiles: Iterable[
         road = shapely.union_all(shapely.intersection(areas, here.buffer(2 * KERB_MARGIN_M))).buffer(-KERB_MARGIN_M)
         if road.is_empty:
             continue
-        known = [
-            element.geometry.buffer(PAINT_MARGIN_M)
-            for element in near
-            if element.layer in (*DIVIDERS, *PAINTED_AREAS, "carpark_area")
-        ]
-        for found in new_crosswalks(mosaic, tile, road, shapely.union_all(known)):
+        lines, parking, known = (
+            shapely.union_all([one.geometry.buffer(PAINT_MARGIN_M) for one in near if one.layer in layers])
+            for layers in (DIVIDERS, ("carpark_area",), PAINTED_AREAS)
+        )
+        for found in new_crosswalks(mosaic, tile, Ground(road, lines, parking, known)):
             reading = found.reading
             reflects = REFLECTS if np.isnan(reading.reflects) else reading.reflects
             log_odds = surer(3.0 * (reflects - PLAIN) + 1.0, reading.drives)

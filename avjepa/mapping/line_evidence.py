@@ -38,6 +38,8 @@ SEEN_SHARE = 0.6
 TWO_DASHES_M = 8.0  # one dash alone shows itself along less
 ONE_DASH_M = 5.0  # along so much even one alone is believed, if it is plain paint along half of that
 PLAIN_BARS = 3.0  # strength of plain paint
+LEAST_DASH_M = 1.0  # paint along less is noise
+DASHED_SHARE, SOLID_SHARE = 0.6, 0.75  # of a period: at most, or at least, so much is painted
 PARALLEL_M = 0.25  # a line that moved is as far aside at both ends; other paint comes nearer by more
 LEAST_RUN_M = {"gone": 12.0, "moved": 8.0, "colour": 6.0, "dashing": 9.0}
 
@@ -126,7 +128,7 @@ def judge_line(element: MapElement, strip: Strip) -> list[LineRun]:
         other = yellow < 0.35 if was_yellow else yellow > 0.65
         findings.append(("colour", on_line & other, np.abs(yellow - was_yellow)))
     if element.dashed is not None:
-        other = reading.painted > 0.75 if element.dashed else reading.painted < 0.5
+        other = reading.painted > SOLID_SHARE if element.dashed else reading.painted < DASHED_SHARE
         findings.append(("dashing", on_line & other, np.abs(reading.painted - (0.35 if element.dashed else 1.0))))
     return moved_runs + [run for finding, *rows in findings for run in _runs(finding, *rows, strip, reading)]
 
@@ -151,7 +153,8 @@ def _moved(strip: Strip) -> tuple[np.ndarray, list[LineRun]]:
     is_plain = place.aside >= PLAIN_BARS
     # Plain paint may leave a ghost of what it replaced; what is weaker, as a shadow's rim is, does not outweigh paint on the line.
     is_left = place.apart < np.where(is_plain, 0.5 * place.aside, np.minimum(0.5 * place.aside, 1.0))
-    found = place.seen & (place.aside >= 1) & is_left
+    dashes = _stretches(place.seen & (place.aside >= 1) & is_left)
+    found = sum((dash for dash in dashes if dash.sum() * ALONG_M >= LEAST_DASH_M), np.zeros(len(is_left), bool))
     nearest, near = _nearest(found | (place.here >= 1))
     left_m = place.aside_left_m[nearest]
     # Steadiness is that of the paint beside the line: what is noise there, where paint lies on the line, does not count.
@@ -234,16 +237,16 @@ def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
     columns = np.clip(column[:, None] + drift, 0, paint.shape[1] - 1)
     on_line = _most(_mean_along(paint, 1.0)[row[:, None], columns])
     is_painted = np.nan_to_num(on_line) > 0.5 * bar * here
-    weight = is_painted & np.isfinite(on_line)
     tinge = np.clip(YELLOW_AS_BRIGHT * yellow_ridge[row, column], 0, None)
     full = np.clip(bright_ridge[row, column], 0, None) + tinge
+    weight = is_painted & np.isfinite(full)
     window = max(3, round(6.0 / ALONG_M))
     total = uniform_filter1d(np.where(weight, full, 0), window)
     yellowness = np.where(
         total > 0.05 * bar, uniform_filter1d(np.where(weight, tinge, 0), window) / np.maximum(total, 1e-6), np.nan
     )
     finite = np.isfinite(on_line).astype(float)
-    share = uniform_filter1d(is_painted * finite, rows) / np.maximum(uniform_filter1d(finite, rows), 1e-6)
+    share = _around(is_painted * finite, rows) / np.maximum(_around(finite, rows), 1e-6)
     telling = PAINT_RIDGE * strip.sharp >= bar
     return LineReading(seen, here, beside, apart, here_left_m, beside_left_m, yellowness, share, telling, clear)
 
@@ -300,7 +303,13 @@ def noise_of(paint: np.ndarray) -> float:
 def _seen(known: np.ndarray, left_m: np.ndarray) -> np.ndarray:
     """(S,) enough of the rows around was seen, on the line and where it could have moved to."""
     near = known[:, np.abs(left_m) <= ASIDE_M[1]].mean(1)
-    return uniform_filter1d(near, round(PERIOD_M / ALONG_M), mode="constant") >= SEEN_SHARE
+    size = round(PERIOD_M / ALONG_M)
+    return _around(near, size) >= SEEN_SHARE * _around(np.ones(len(near)), size)
+
+
+def _around(value: np.ndarray, size: int) -> np.ndarray:
+    """(S,) sum over as many rows around each, in shares of them; beyond the line's ends there is nothing."""
+    return uniform_filter1d(value, size, mode="constant")
 
 
 def _steady(left_m: np.ndarray) -> np.ndarray:

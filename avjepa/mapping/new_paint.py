@@ -2,7 +2,8 @@
 
 1  reflects   where LiDAR returns of the road, away from paint that the map knows, are stronger than the road's elsewhere:
 stripes and gaps together; sun and shadow change nothing of it
-2  regions    connected places of that kind, of a crosswalk's size
+2  regions    connected places of that kind, of a crosswalk's size; known lines lie under a crosswalk that is on both sides of them,
+and parked cars' strips beside the lanes may be part of it, but bays of a car park are none
 3  stripes    the cameras see some of it brighter, and some not, unlike the road before and behind
 """
 
@@ -29,9 +30,28 @@ LEAST_TIMES = 1.7  # as strong as the road's
 CLEAR_M = 0.6  # from what stands on the road: barriers reflect more than paint
 LEAST_SEEN = 0.7  # of a crosswalk, by cameras
 CLOSE_M = 0.8  # gaps between scan lines
+ACROSS_LINE_M = 2.0  # what is left out around a line, and as much as its paint may reflect beyond
 DEPTH_M = (2.0, 7.0)  # of crosswalks, along the traffic
 WIDTH_M = (3.0, 40.0)
 MOST_PAINTED = 0.85  # of a crosswalk: stripes and gaps
+LEAST_ON_ROAD = 0.5  # of a crosswalk: the rest may lie where cars park
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the prior map has where a crosswalk may be.
+
+    Attributes:
+        road: drivable area.
+        lines: around painted lines.
+        parking: where cars park.
+        known: where the map has other paint, or nothing of interest.
+    """
+
+    road: BaseGeometry
+    lines: BaseGeometry
+    parking: BaseGeometry
+    known: BaseGeometry
 
 
 @dataclass(frozen=True)
@@ -42,23 +62,28 @@ class NewCrosswalk:
     reading: AreaReading
 
 
-def new_crosswalks(mosaic: Mosaic, tile: Tile, road: BaseGeometry, known: BaseGeometry) -> list[NewCrosswalk]:
+def new_crosswalks(mosaic: Mosaic, tile: Tile, ground: Ground) -> list[NewCrosswalk]:
     """Crosswalks whose centre lies in a tile.
 
     Args:
         mosaic: of the ground.
         tile: where to look.
-        road: drivable area of the prior map, at least around the tile.
-        known: where the prior map has paint, or nothing of interest.
+        ground: what the prior map has there.
     """
     bounds = around(tile)
-    free = shapely.intersection(road, shapely.box(*bounds)).difference(known)
+    here = shapely.box(*bounds)
+    free = shapely.intersection(ground.road, here).difference(ground.known)
     if free.is_empty:
         return []
     sums, corner = mosaic.window(bounds)
-    wanted = _inside(free, corner, sums["paint"].shape[1:])
+    shape = sums["paint"].shape[1:]
+    parking = _inside(shapely.intersection(free, ground.parking), corner, shape)
+    lines = _inside(shapely.intersection(free, ground.lines), corner, shape)
+    wanted = _inside(free, corner, shape) & ~lines
     clear = cv2.dilate(stays(sums).astype(np.uint8), np.ones((round(2 * CLEAR_M / GRID.cell_m),) * 2)) == 0
-    regions, count = label(strong_returns(sums["ground"], wanted & clear))
+    strong = strong_returns(sums["ground"], wanted & clear)
+    strong |= lines & _closed(strong, ACROSS_LINE_M)
+    regions, count = label(strong)
     found = []
     for number in range(1, count + 1):
         rows, columns = np.nonzero(regions == number)
@@ -67,7 +92,8 @@ def new_crosswalks(mosaic: Mosaic, tile: Tile, road: BaseGeometry, known: BaseGe
             continue
         reading = read_area(mosaic, area, "ped_crossing")
         bare = reading.cover * FULL["ped_crossing"] < MOST_PAINTED  # not bright all over
-        if reading.seen_share >= LEAST_SEEN and reading.stands_out >= 1 and bare:
+        on_road = 1 - parking[rows, columns].mean() >= LEAST_ON_ROAD
+        if on_road and reading.seen_share >= LEAST_SEEN and reading.stands_out >= 1 and bare:
             found.append(NewCrosswalk(area, reading))
     return found
 
@@ -92,8 +118,13 @@ def strong_returns(ground: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     if not known.any():
         return known
     strong = known & (mean > LEAST_TIMES * np.median(mean[known]))
-    kernel = np.ones((round(CLOSE_M / GRID.cell_m),) * 2, np.uint8)
-    return cv2.morphologyEx(strong.astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
+    return _closed(strong, CLOSE_M)
+
+
+def _closed(cells: np.ndarray, gap_m: float) -> np.ndarray:
+    """(Y, X) bool: the cells, and gaps between them that are not wider."""
+    kernel = np.ones((2 * round(gap_m / 2 / GRID.cell_m) + 1,) * 2, np.uint8)  # odd: an even one shifts by a cell
+    return cv2.morphologyEx(cells.astype(np.uint8), cv2.MORPH_CLOSE, kernel).astype(bool)
 
 
 def _outline(xy_m: np.ndarray) -> Polygon | None:

@@ -6,7 +6,7 @@ import shapely
 from shapely.geometry import box
 
 from avjepa.mapping.mosaic import Mosaic
-from avjepa.mapping.new_paint import new_crosswalks, strong_returns
+from avjepa.mapping.new_paint import Ground, new_crosswalks, strong_returns
 from tests.mapping.painted_ground import ROAD_REFLECTS, PaintedGround
 
 ROAD = box(0, 2, 50, 14)
@@ -18,9 +18,9 @@ def road():
     return PaintedGround((0, 0, 50, 16))
 
 
-def found(folder, ground, known=NOTHING, area=ROAD):
+def found(folder, ground, known=NOTHING, area=ROAD, lines=NOTHING, parking=NOTHING):
     mosaic = Mosaic([ground.write(folder / "a")])
-    return [one for tile in mosaic.tiles() for one in new_crosswalks(mosaic, tile, area, known)]
+    return [one for tile in mosaic.tiles() for one in new_crosswalks(mosaic, tile, Ground(area, lines, parking, known))]
 
 
 @pytest.mark.parametrize("x_m", [10.0, 24.0])
