@@ -20,7 +20,7 @@ from shapely.geometry import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from avjepa.geometry.bands import line_poses
-from avjepa.mapping.line_evidence import LEAST_BAR, PAINT_RIDGE, WORN_RIDGE, mean_across, noise_of
+from avjepa.mapping.line_reading import LEAST_BAR, PAINT_RIDGE, WORN_RIDGE, mean_across, noise_of
 from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, Mosaic, Strip
 from avjepa.mapping.reflectance import FRESH, LEAST_RETURNS, PLAIN, REFLECTS
 

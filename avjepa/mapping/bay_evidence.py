@@ -25,7 +25,7 @@ from avjepa.mapping.edge_evidence import (
     share_behind,
     share_seen,
 )
-from avjepa.mapping.line_evidence import SOLID_M, read_line
+from avjepa.mapping.line_reading import SOLID_M, read_line
 from avjepa.mapping.mosaic import Mosaic
 
 DETAIL_M = 0.3  # outlines of masks are jagged by so much

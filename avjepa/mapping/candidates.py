@@ -16,10 +16,11 @@ from shapely.geometry.base import BaseGeometry
 from shapely.ops import substring
 
 from avjepa.geometry.bands import line_poses, shifted
-from avjepa.mapping import closure_evidence, edge_evidence, line_evidence
+from avjepa.mapping import closure_evidence, edge_evidence
 from avjepa.mapping.area_evidence import SEARCH_M, AreaReading, moved_stop_line, read_area
 from avjepa.mapping.bay_evidence import Bay, judge_bays
-from avjepa.mapping.line_evidence import HERE_M, PLAIN_BARS, LineRun, judge_line
+from avjepa.mapping.line_evidence import PLAIN_BARS, LineRun, judge_line
+from avjepa.mapping.line_reading import HALF_WIDTH_M, HERE_M
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.new_lines import KNOWN_LINE_M, LEAST_LENGTH_M, REACH_M, as_one, guides_of, new_lines
 from avjepa.mapping.new_paint import Ground, around, new_crosswalks
@@ -81,7 +82,7 @@ def divider_candidates(mosaic: Mosaic, element: MapElement, taken: BaseGeometry)
         return
     covered = taken.buffer(COVERED_M)
     for line in lines_of(element.geometry):
-        strip = mosaic.strip(line, line_evidence.HALF_WIDTH_M)
+        strip = mosaic.strip(line, HALF_WIDTH_M)
         strip = strip.rows(~shapely.contains(covered, shapely.line_interpolate_point(line, strip.s_m)))
         runs = _joined(judge_line(element, strip))
         moved = [(run.from_m, run.to_m) for run in runs if run.finding == "moved"]
@@ -96,7 +97,7 @@ def _line_candidate(element: MapElement, line: LineString, run: LineRun) -> Cand
     new = old
     if run.finding == "moved":
         new = LineString(shifted(line_poses(old, np.linspace(0.3, old.length - 0.3, 12)), run.left_m))
-    long_enough = min(1.0, run.length_m / 12)
+    long_enough = 1.0 if run.reflects >= REFLECTS else min(1.0, run.length_m / 12)
     slope, offset = {"moved": (1.5, -1.0), "gone": (5.0, -2.0), "colour": (5.0, -2.5), "dashing": (7.0, -2.0)}[
         run.finding
     ]

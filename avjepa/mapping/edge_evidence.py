@@ -17,7 +17,7 @@ from shapely.geometry import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from avjepa.geometry.bands import band, line_poses
-from avjepa.mapping.line_evidence import SOLID_M, read_line
+from avjepa.mapping.line_reading import SOLID_M, read_line
 from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, SEEN_WEIGHT, Mosaic, Strip, stays
 from avjepa.mapping.survey import GRID
 

@@ -1,7 +1,7 @@
 """Painted lines that the prior map lacks: paint along the road where it has no line.
 
 1  guides     the middles of lanes, and dividers where no lane is: the road's direction is known from the prior alone
-2  windows    the strip along a guide, judged at several offsets as if a known line lay there (line_evidence.read_line)
+2  windows    the strip along a guide, judged at several offsets as if a known line lay there (line_reading.read_line)
 3  runs       plain paint, away from all that the map knows, as far aside of the guide for two dashes and two gaps or more
 4  paint      no kerb, and nothing that stays: LiDAR meets no step there, and more light comes back than from beside it
 5  lines      pieces that several guides tell of one line, as one
@@ -22,15 +22,8 @@ from shapely.geometry.base import BaseGeometry
 
 from avjepa.geometry.bands import line_poses, shifted
 from avjepa.mapping.edge_evidence import STEP_M, kerb_steps
-from avjepa.mapping.line_evidence import (
-    ASIDE_M,
-    HALF_WIDTH_M,
-    HERE_M,
-    PARALLEL_M,
-    PERIOD_M,
-    SOLID_M,
-    read_line,
-)
+from avjepa.mapping.line_evidence import PARALLEL_M
+from avjepa.mapping.line_reading import ASIDE_M, HALF_WIDTH_M, HERE_M, PERIOD_M, SOLID_M, read_line
 from avjepa.mapping.mosaic import ALONG_M, Mosaic, Strip, stays
 from avjepa.mapping.reflectance import REFLECTS, line_reflects
 

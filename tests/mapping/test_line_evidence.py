@@ -5,7 +5,8 @@ import pytest
 from shapely.geometry import LineString, box
 
 from avjepa.mapping.detect import element_candidates
-from avjepa.mapping.line_evidence import HALF_WIDTH_M, LineRun, judge_line, ridge
+from avjepa.mapping.line_evidence import LineRun, judge_line
+from avjepa.mapping.line_reading import HALF_WIDTH_M, ridge
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.sharpness import Views
 from avjepa.mapping.survey import read_survey
@@ -172,8 +173,15 @@ def test_two_faint_dashes_half_a_metre_aside(tmp_path):
     assert LINE.coords[0][0] + run.to_m == pytest.approx(35, abs=2)
 
 
-def test_one_faint_dash_aside_is_not_a_line_that_moved(tmp_path):
-    assert judged(tmp_path, faint((2, 0), (11, 0), (20, 0.5), (29, 0), (38, 0)), element=divider(dashed=True)) == []
+@pytest.mark.parametrize(("lidar", "findings"), [("met nothing", []), ("met paint", ["moved"]), ("met the road", [])])
+def test_one_faint_dash_aside_is_a_line_that_moved_where_lidar_sees_it(tmp_path, lidar, findings):
+    """Of five, and nothing where the map has that one."""
+    ground = faint((2, 0), (11, 0), (20, 0.5), (29, 0), (38, 0))
+    if lidar == "met nothing":
+        ground.returns[:] = 0
+    elif lidar == "met the road":
+        ground.intensity[ground.within(box(18, 2, 25, 10))] = ROAD_REFLECTS
+    assert [run.finding for run in judged(tmp_path, ground, element=divider(dashed=True))] == findings
 
 
 def test_one_plain_dash_aside_is_a_line_that_moved(tmp_path):
@@ -197,10 +205,29 @@ def test_a_dash_where_a_move_begins_does_not_hide_it(tmp_path, side):
 
 
 def test_a_plain_dash_is_not_the_line_where_fainter_paint_lies_further_away(tmp_path):
+    """To cameras alone."""
     ground = faint((2, 0), (11, 0), (20, 0.5), (38, 0), contrast=0.6)
     ground.line(LineString([(29, Y_M + 0.9), (32, Y_M + 0.9)]), (0.15, 0.0))
+    ground.returns[:] = 0
     runs = judged(tmp_path, ground, element=divider(dashed=True))
     assert [run for run in runs if run.finding == "moved"] == []
+
+
+@pytest.mark.parametrize("returns", [0, 4])
+def test_a_dashed_line_that_is_never_level(tmp_path, returns):
+    """Two dashes of five, each on the way over or back: told where LiDAR sees them."""
+    ground = faint((2, 0), (11, 0), (38, 0), contrast=0.15)
+    for piece in ((20, 0.4), (23, 0.7)), ((29, 1.0), (32, 0.6)):
+        ground.line(LineString([(x, Y_M + y) for x, y in piece]), (0.15, 0.0))
+    ground.returns[:] = returns
+    runs = [run for run in judged(tmp_path, ground, element=divider(dashed=True)) if run.finding == "moved"]
+    assert [0.4 < run.left_m < 1.0 for run in runs] == [True] * (returns > 0)
+
+
+def test_paint_across_the_end_of_a_gap_is_no_line(tmp_path):
+    """A line does not jump a metre within two."""
+    ground = faint((2, 0), (11, 0), (16, 1.0), (26, 0), (35, 0), contrast=0.6)
+    assert [run for run in judged(tmp_path, ground, element=divider(dashed=True)) if run.finding == "moved"] == []
 
 
 def test_gaps_have_the_colour_of_their_dashes(tmp_path):
