@@ -187,7 +187,7 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap, tiles: Iterable[
         for found in new_crosswalks(mosaic, tile, Ground(road, lines, parking, known)):
             reading = found.reading
             reflects = REFLECTS if np.isnan(reading.reflects) else reading.reflects
-            log_odds = surer(3.0 * (reflects - PLAIN) + 1.0, reading.drives)
+            log_odds = surer(3.0 * (reflects - PLAIN) + 1.0 - 2 * (1 - reading.seen_share), reading.drives)
             yield _insertion("ped_crossing", found.area, log_odds, reading.seen_share, "a new crosswalk", 0.3)
 
 
