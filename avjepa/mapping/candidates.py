@@ -19,8 +19,8 @@ from avjepa.geometry.bands import line_poses, shifted
 from avjepa.mapping import closure_evidence, edge_evidence
 from avjepa.mapping.area_evidence import SEARCH_M, AreaReading, moved_stop_line, read_area
 from avjepa.mapping.bay_evidence import Bay, judge_bays
-from avjepa.mapping.line_evidence import PLAIN_BARS, LineRun, judge_line
-from avjepa.mapping.line_reading import HALF_WIDTH_M, HERE_M
+from avjepa.mapping.line_evidence import LineRun, judge_line
+from avjepa.mapping.line_reading import HALF_WIDTH_M, HERE_M, PLAIN_BARS
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.new_lines import KNOWN_LINE_M, LEAST_LENGTH_M, REACH_M, as_one, guides_of, new_lines
 from avjepa.mapping.new_paint import Ground, around, new_crosswalks

@@ -63,6 +63,7 @@ CONFIRMED = 0.6  # confidence from which a change is believed
 LEAST = 0.1  # below it a candidate is not worth a look
 PAINT_M = 10.0  # paint that is further from a stop line is not taken for it
 AROUND_KERB_M = 20.0  # of an outline, to judge a kerb again
+NOTHING = shapely.GeometryCollection()
 SAME_PLACE_M = 2.0  # candidates of one layer and kind that are nearer are one change
 
 Watch = Callable[[Iterable, str, int], Iterable]
@@ -170,11 +171,20 @@ def find_candidates(
     mosaic: Mosaic, drives: Sequence[SurveyedDrive], prior: ElementMap, near: Sequence[MapElement], watch: Watch
 ) -> Iterator[Candidate]:
     """Candidates of the elements near the drives, and of what the prior lacks there."""
-    for element in watch(near, "judging the map", len(near)):
-        yield from element_candidates(mosaic, prior, element)
     seen = shapely.union_all([shapely.box(*GRID.bounds_m(tile)) for tile in mosaic.tiles()])
-    yield from kerb_candidates(mosaic, prior, outlines(_drivable(prior, seen), mosaic))
-    yield from new_crosswalk_candidates(mosaic, prior, mosaic.tiles())
+    kerbs = list(kerb_candidates(mosaic, prior, outlines(_drivable(prior, seen), mosaic)))
+    yield from kerbs
+    # Pavement where the map has road is bright and reflects, too.
+    pavement = _sure([(kerb.old, kerb) for kerb in kerbs])
+    crosswalks = [
+        crosswalk
+        for crosswalk in new_crosswalk_candidates(mosaic, prior, mosaic.tiles())
+        if crosswalk.new.intersection(pavement).area < crosswalk.new.area / 2
+    ]
+    yield from crosswalks
+    stripes = _sure([(crosswalk.new, crosswalk) for crosswalk in crosswalks])
+    for element in watch(near, "judging the map", len(near)):
+        yield from element_candidates(mosaic, prior, element, stripes)
     yield from new_stop_line_candidates(mosaic, prior, near)
     new = [*new_line_candidates(mosaic, prior, near), *map(new_way_candidate, new_ways(drives, prior))]
     painted = [element.geometry for element in near if element.layer in DIVIDERS and element.subtype != NO_PAINT]
@@ -182,11 +192,18 @@ def find_candidates(
         yield from new
 
 
-def element_candidates(mosaic: Mosaic, prior: ElementMap, element: MapElement) -> Iterator[Candidate]:
-    """Candidates of one element of the prior."""
+def _sure(shapes: Iterable[tuple[shapely.Geometry | None, Candidate]]) -> shapely.Geometry:
+    """The shapes of candidates that are more likely than not."""
+    return shapely.union_all([shape for shape, candidate in shapes if shape is not None and candidate.log_odds > 0])
+
+
+def element_candidates(
+    mosaic: Mosaic, prior: ElementMap, element: MapElement, stripes: shapely.Geometry = NOTHING
+) -> Iterator[Candidate]:
+    """Candidates of one element of the prior. ``stripes`` are of crosswalks that it lacks: no lines."""
     if element.layer in (*DIVIDERS, *PAINTED_AREAS):
         near = [other for other in prior.near(element.geometry, PAINT_M) if other.layer in PAINTED_AREAS]
-        taken = shapely.union_all([other.geometry for other in near if other.token != element.token])
+        taken = shapely.union_all([stripes, *(other.geometry for other in near if other.token != element.token)])
         candidates_of = divider_candidates if element.layer in DIVIDERS else painted_area_candidates
         yield from candidates_of(mosaic, element, taken)
     elif element.layer in WAY_LAYERS:

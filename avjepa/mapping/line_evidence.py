@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from avjepa.mapping.line_reading import PERIOD_M, SOLID_M, LineReading, read_line
+from avjepa.mapping.line_reading import PERIOD_M, PLAIN_BARS, SOLID_M, LineReading, read_line
 from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, Strip
 from avjepa.mapping.reflectance import PLAIN, REFLECTS, line_reflects
 from avjepa.mapping.vector_map import MapElement
@@ -23,7 +23,6 @@ Finding = Literal["gone", "moved", "colour", "dashing"]
 GONE = 0.7  # of the bar: below it there is no paint
 TWO_DASHES_M = 8.0  # one dash alone shows itself along less
 ONE_DASH_M = 5.0  # along so much even one alone is believed, if it is plain paint along half of that
-PLAIN_BARS = 3.0  # strength of plain paint
 LEAST_DASH_M = 1.0  # paint along less is noise
 DASHED_SHARE, SOLID_SHARE = 0.6, 0.75  # of a period: at most, or at least, so much is painted
 PARALLEL_M = 0.25  # a line that moved is as far aside at both ends; other paint comes nearer by more

@@ -28,6 +28,7 @@ WORN_RIDGE = 0.05  # what is less is no paint, however even the ground is
 LEAST_SIGMA = 4.0  # 19 of 20 places of plain road are below
 LEAST_BAR = 0.01  # also of ground without any noise
 SEEN_SHARE = 0.6
+PLAIN_BARS = 3.0  # strength of plain paint
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def read_line(strip: Strip, around_m: float = PERIOD_M) -> LineReading:
     )  # poses differ by so much from place to place
     columns = np.clip(column[:, None] + drift, 0, paint.shape[1] - 1)
     on_line = _most(_mean_along(paint, 1.0)[row[:, None], columns])
-    is_painted = np.nan_to_num(on_line) > 0.5 * bar * here
+    is_painted = np.nan_to_num(on_line) > bar * np.minimum(0.5 * here, PLAIN_BARS)
     tinge = np.clip(YELLOW_AS_BRIGHT * yellow_ridge[row, column], 0, None)
     full = np.clip(bright_ridge[row, column], 0, None) + tinge
     weight = is_painted & np.isfinite(full)

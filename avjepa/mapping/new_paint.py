@@ -31,6 +31,7 @@ CLEAR_M = 0.6  # from what stands on the road: barriers reflect more than paint
 LEAST_SEEN = 0.5  # of a crosswalk, by cameras: as much of one that the map has is enough to judge it
 CLOSE_M = 0.8  # gaps between scan lines
 ACROSS_LINE_M = 2.0  # what is left out around a line, and as much as its paint may reflect beyond
+BORDER_M = 0.2  # of what is looked at: strong returns may end before it
 DEPTH_M = (2.0, 7.0)  # of crosswalks, along the traffic
 WIDTH_M = (3.0, 40.0)
 MOST_PAINTED = 0.85  # of a crosswalk: stripes and gaps
@@ -80,9 +81,9 @@ def new_crosswalks(mosaic: Mosaic, tile: Tile, ground: Ground) -> list[NewCrossw
     parking = _inside(shapely.intersection(free, ground.parking), corner, shape)
     lines = _inside(shapely.intersection(free, ground.lines), corner, shape)
     wanted = _inside(free, corner, shape) & ~lines
-    clear = cv2.dilate(stays(sums).astype(np.uint8), np.ones((round(2 * CLEAR_M / GRID.cell_m),) * 2)) == 0
+    clear = ~_grown(stays(sums), CLEAR_M)
     strong = strong_returns(sums["ground"], wanted & clear)
-    strong |= lines & _closed(strong, ACROSS_LINE_M)
+    strong |= _grown(lines, BORDER_M) & _closed(strong, ACROSS_LINE_M)
     regions, count = label(strong)
     found = []
     for number in range(1, count + 1):
@@ -119,6 +120,11 @@ def strong_returns(ground: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         return known
     strong = known & (mean > LEAST_TIMES * np.median(mean[known]))
     return _closed(strong, CLOSE_M)
+
+
+def _grown(cells: np.ndarray, by_m: float) -> np.ndarray:
+    """(Y, X) bool: the cells and what is nearer to them."""
+    return cv2.dilate(cells.astype(np.uint8), np.ones((2 * round(by_m / GRID.cell_m) + 1,) * 2)).astype(bool)
 
 
 def _closed(cells: np.ndarray, gap_m: float) -> np.ndarray:

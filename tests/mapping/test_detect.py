@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime, timezone
 
+import numpy as np
 import pytest
 from shapely.geometry import LineString, box
 
@@ -181,6 +182,33 @@ def test_a_divider_without_paint_in_the_map_is_not_missed(tmp_path):
     painted = solid("painted", 1, 40)
     assert told(run([bare], prior_of(painted))) == {("deletion", "lane_divider", "painted")}
     assert not told(run([bare], prior_of(replace(painted, subtype="NIL"))))
+
+
+def test_a_stripe_of_a_new_crosswalk_is_no_line_that_moved(tmp_path):
+    """It crosses a dashed line where a dash would be; one of its stripes lies a metre aside."""
+    ground, crosswalk = PaintedGround((0, 0, 96, 18)), box(38, 3.75, 41, 13)
+    ground.line(LineString([(2, 7.5), (80, 7.5)]), dashed=True)
+    hole = ground.within(box(37.5, 7, 41.5, 8))
+    ground.contrast[hole], ground.intensity[hole] = 0.0, 0.1
+    ground.zebra(crosswalk)
+    prior = [
+        element("road", "drivable_area", ROAD),
+        element("line", "lane_divider", LineString([(2, 7.5), (80, 7.5)]), colour="white", dashed=True),
+        element("kept", "ped_crossing", box(300, 3, 303, 13)),
+    ]
+    assert told(run([ground.write(tmp_path / "a", FRAMES)], prior_of(*prior))) == {("insertion", "ped_crossing", None)}
+
+
+def test_pavement_where_the_map_has_road_is_no_new_crosswalk(tmp_path):
+    """Bright slabs that reflect, behind a kerb: the road ends before them, and that is all."""
+    ground = PaintedGround((0, 0, 96, 18))
+    for x_m in np.arange(30.0, 54.0, 1.0):
+        ground.paint(box(x_m, 11, x_m + 0.5, 14))
+    for curb in (box(0, 14, 96, 18), box(0, 0, 96, 2), box(30, 11, 54, 14)):
+        ground.lift(curb)
+    prior = [element("road", "drivable_area", ROAD), element("kept", "ped_crossing", box(300, 3, 303, 13))]
+    changes = run([ground.write(tmp_path / "a", FRAMES)], prior_of(*prior)).changes
+    assert {one.layer for one in changes} == {"drivable_area"}
 
 
 def test_barriers_that_only_lidar_met_close_a_lane(tmp_path):

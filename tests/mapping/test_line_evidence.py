@@ -34,9 +34,9 @@ def divider(colour="white", dashed=False):
     return MapElement("divider-1", "lane_divider", LINE, colour=colour, dashed=dashed)
 
 
-def judged(folder, *drives, element=None):
+def judged(folder, *drives, element=None, line=LINE):
     folders = [ground.write(folder / str(i)) for i, ground in enumerate(drives)]
-    return judge_line(element or divider(), Mosaic(folders).strip(LINE, HALF_WIDTH_M))
+    return judge_line(element or divider(), Mosaic(folders).strip(line, HALF_WIDTH_M))
 
 
 def painted(*pieces, colour=WHITE, dashed=False, seed=0):
@@ -342,3 +342,30 @@ def test_a_line_that_runs_away_has_not_moved(tmp_path):
     ground = road()
     ground.line(LineString([(0, Y_M), (10, Y_M), (40, Y_M + 1.4), (48, Y_M + 2)]), WHITE, False)
     assert [run.finding for run in judged(tmp_path, ground) if run.finding == "moved"] == []
+
+
+@pytest.mark.parametrize("first_m", np.arange(0.0, 9.0, 1.5))
+def test_dashes_of_a_short_line(tmp_path, first_m):
+    """12 m, judged to its ends, wherever its dashes begin: those of two of them may be half of it."""
+    dashes = [(begin_m, 0) for begin_m in np.arange(first_m - 9, 48, 9) if begin_m >= 0]
+    line = LineString([(18, Y_M), (30, Y_M)])
+    (run,) = judged(tmp_path, faint(*dashes, contrast=0.6), line=line)
+    assert (run.finding, run.dashed) == ("dashing", True)
+    assert run.length_m > 10
+
+
+def test_a_cell_that_no_camera_saw_hides_no_colour(tmp_path):
+    ground = painted((0, 48, 0), colour=YELLOW)
+    ground.weight[ground.within(box(3.0, Y_M - 0.3, 3.2, Y_M + 0.05))] = 0
+    (run,) = judged(tmp_path, ground)
+    assert (run.finding, run.colour) == ("colour", "yellow")
+    assert run.length_m > 40
+
+
+def test_bright_paint_does_not_make_plain_paint_a_gap(tmp_path):
+    """A place of the line is three times as bright as the rest, which is plain: no gaps."""
+    ground = faint((20, 0), contrast=0.5)
+    ground.line(LineString([(0, Y_M), (48, Y_M)]), (0.25, 0.0))
+    assert judged(tmp_path, ground) == []
+    (run,) = judged(tmp_path / "dashed", ground, element=divider(dashed=True))
+    assert (run.finding, run.dashed) == ("dashing", False)

@@ -57,6 +57,38 @@ def test_half_of_a_crosswalk(tmp_path):
     assert new.area.intersection(half).area / new.area.union(half).area > 0.6
 
 
+def test_a_crosswalk_over_known_lines_and_parking_strips_is_whole(tmp_path):
+    """The map's line is not looked at; what lies on both sides of it goes on under it."""
+    ground = road()
+    ground.zebra(CROSSWALK)
+    lines = box(0, 7.8, 50, 9.2)
+    parking = shapely.union_all([box(0, 3, 50, 4.5), box(0, 11.5, 50, 13)])
+    (new,) = found(tmp_path, ground, lines=lines, parking=parking)
+    assert new.area.intersection(CROSSWALK).area / new.area.union(CROSSWALK).area > 0.7
+
+
+def test_bays_of_a_car_park_are_no_crosswalk(tmp_path):
+    ground = road()
+    ground.zebra(CROSSWALK)
+    assert found(tmp_path, ground, parking=box(0, 2, 50, 10)) == []
+
+
+def test_a_known_line_alone_is_no_crosswalk(tmp_path):
+    """Nor does one join places on one side of it."""
+    ground = road()
+    ground.paint(box(0, 8.3, 50, 8.7))
+    assert found(tmp_path, ground, lines=box(0, 7.8, 50, 9.2)) == []
+
+
+@pytest.mark.parametrize(("seen_m", "count"), [(6.0, 1), (4.0, 0)])
+def test_a_crosswalk_of_which_cameras_saw_half(tmp_path, seen_m, count):
+    """Of 10 m; LiDAR met all of it."""
+    ground = road()
+    ground.zebra(CROSSWALK)
+    ground.weight[ground.within(box(0, 3 + seen_m, 50, 16))] = 0
+    assert len(found(tmp_path, ground)) == count
+
+
 def test_a_bright_pavement_has_no_stripes(tmp_path):
     """Of a bay that was built over: it reflects twice as much as the road, and is brighter."""
     ground = road()
