@@ -10,7 +10,8 @@ from shapely.geometry import LineString, box
 from avjepa.errors import DataError
 from avjepa.mapping.candidates import MOST_DRIVES, SECOND_DRIVE, Candidate, surer
 from avjepa.mapping.changes import change_id_of
-from avjepa.mapping.detect import CONFIRMED, LEAST, confidence_of, detect_changes, surest
+from avjepa.mapping.detect import CONFIRMED, LEAST, confidence_of, detect_changes, element_candidates, surest
+from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.vector_map import MapElement
 from tests.mapping.painted_ground import FRAME, YELLOW, PaintedGround, index_of, prior_of, straight_frames
 
@@ -185,18 +186,25 @@ def test_a_divider_without_paint_in_the_map_is_not_missed(tmp_path):
 
 
 def test_a_stripe_of_a_new_crosswalk_is_no_line_that_moved(tmp_path):
-    """It crosses a dashed line where a dash would be; one of its stripes lies a metre aside."""
-    ground, crosswalk = PaintedGround((0, 0, 96, 18)), box(38, 3.75, 41, 13)
-    ground.line(LineString([(2, 7.5), (80, 7.5)]), dashed=True)
-    hole = ground.within(box(37.5, 7, 41.5, 8))
-    ground.contrast[hole], ground.intensity[hole] = 0.0, 0.1
+    """It hides a dash; one of its stripes lies half a metre aside, and LiDAR sees it."""
+    ground, crosswalk = PaintedGround((0, 0, 96, 18)), box(38, 6.75, 41, 13)
+    line = element("line", "lane_divider", LineString([(2, 7.5), (80, 7.5)]), colour="white", dashed=True)
+    ground.line(line.geometry, dashed=True)
+    hidden = ground.within(box(37.5, 7, 41.5, 8))
+    ground.contrast[hidden], ground.intensity[hidden] = 0.0, 0.1
     ground.zebra(crosswalk)
-    prior = [
-        element("road", "drivable_area", ROAD),
-        element("line", "lane_divider", LineString([(2, 7.5), (80, 7.5)]), colour="white", dashed=True),
-        element("kept", "ped_crossing", box(300, 3, 303, 13)),
-    ]
-    assert told(run([ground.write(tmp_path / "a", FRAMES)], prior_of(*prior))) == {("insertion", "ped_crossing", None)}
+    mosaic, prior = Mosaic([ground.write(tmp_path / "a", FRAMES)]), prior_of(line)
+    assert [one.kind for one in element_candidates(mosaic, prior, line)] == ["geometry"]
+    assert list(element_candidates(mosaic, prior, line, crosswalk)) == []
+
+
+def test_a_new_crosswalk_leaves_the_lines_under_it(tmp_path):
+    ground = PaintedGround((0, 0, 96, 18))
+    line = element("line", "lane_divider", LineString([(2, 7.5), (80, 7.5)]), colour="white", dashed=True)
+    ground.line(line.geometry, dashed=True)
+    ground.zebra(box(38, 3, 41, 13))
+    prior = prior_of(element("road", "drivable_area", ROAD), line, element("far", "ped_crossing", box(300, 3, 303, 13)))
+    assert told(run([ground.write(tmp_path / "a", FRAMES)], prior)) == {("insertion", "ped_crossing", None)}
 
 
 def test_pavement_where_the_map_has_road_is_no_new_crosswalk(tmp_path):
