@@ -25,6 +25,7 @@ from avjepa.mapping.mosaic import ACROSS_M, ALONG_M, Mosaic, Strip
 from avjepa.mapping.reflectance import FRESH, LEAST_RETURNS, PLAIN, REFLECTS
 
 SEEN_WEIGHT = 0.5  # of a cell: one view from 8 m, or three from 16 m, which alone would show no paint
+GLIMPSED_WEIGHT = 0.15  # of a cell where LiDAR is a witness, too: one view from 16 m
 PAINTED = 0.2  # contrast of a cell that is called painted
 EDGE_M = 0.05  # taken off the area: its outline is half paint
 BESIDE_M = 0.5  # between the area and the road that it is compared with
@@ -70,14 +71,16 @@ class AreaReading:
 
     @property
     def can_tell(self) -> bool:
-        """The cameras saw its shape, and one of the witnesses would see paint."""
-        return bool(np.isfinite(self.stands_out)) and (self.telling or bool(np.isfinite(self.reflects)))
+        """The cameras saw its shape, and one of the witnesses would see paint; or LiDAR sees that there is none."""
+        if np.isnan(self.stands_out):
+            return self.seen_share > 0 and self.reflects < PLAIN
+        return self.telling or bool(np.isfinite(self.reflects))
 
     @property
     def says_gone(self) -> bool:
         """Neither witness sees paint, and one of them would."""
         if self.reflects < PLAIN:
-            return self.stands_out < UNCLEAR
+            return self.seen_share > 0 and not self.stands_out >= UNCLEAR
         return self.telling and self.stands_out < GONE and not self.reflects > REFLECTS
 
     @property
@@ -92,12 +95,13 @@ def read_area(mosaic: Mosaic, area: BaseGeometry, layer: str) -> AreaReading:
     inner = area.buffer(-EDGE_M)
     inside, by_drive, _ = mosaic.in_area(area if inner.is_empty else inner)
     weight, contrast = inside["paint"][0], inside["paint"][1]
-    seen = weight >= SEEN_WEIGHT
     reflects = _reflects(inside["ground"], [mosaic.in_area(side)[0]["ground"] for side in _sides(area)])
+    least = SEEN_WEIGHT if np.isnan(reflects) else GLIMPSED_WEIGHT
+    seen = weight >= least
     if not seen.any():
         return AreaReading(0.0, np.nan, np.nan, False, reflects, 0)
     cover = float(np.mean(contrast[seen] / weight[seen] > PAINTED)) / FULL[layer]
-    drives = int(((by_drive >= SEEN_WEIGHT).mean(1) > 1 / 3).sum())
+    drives = int(((by_drive >= least).mean(1) > 1 / 3).sum())
     stands_out, telling = stripes(mosaic, area) if layer == "ped_crossing" else bar(mosaic, area)
     return AreaReading(float(seen.mean()), cover, stands_out, telling, reflects, drives)
 
@@ -196,8 +200,8 @@ def bar(mosaic: Mosaic, area: BaseGeometry) -> tuple[float, bool]:
     """How far a stop line stands out of the road on both sides of it, and whether it would; nan if unseen."""
     bars = bars_along(mosaic, area)
     here = bars.stands_out[np.abs(bars.left_m) <= HERE_M]
-    known = here[np.isfinite(here)]
-    return (float(known.max()), bars.telling) if len(known) else (np.nan, False)
+    known = np.isfinite(here)
+    return (float(here[known].max()), bars.telling) if known.mean() >= 0.5 else (np.nan, False)
 
 
 def bars_along(mosaic: Mosaic, area: BaseGeometry) -> Bars:
@@ -219,6 +223,12 @@ def bars_along(mosaic: Mosaic, area: BaseGeometry) -> Bars:
     mean = np.where(enough, intensity / np.maximum(returns, 1e-6), np.nan)[None]
     times = _over_sides(mean, half_m, lambda inside, beside: inside / np.maximum(beside, 1e-6))[0]
     return Bars(strip.left_m, along / least, PAINT_RIDGE * sharp >= least, times)
+
+
+def searched_share(mosaic: Mosaic, area: Polygon) -> float:
+    """Of the places along its road where a stop line may have moved to, in [0, 1]: cameras saw the ground there."""
+    bars = bars_along(mosaic, area)
+    return float(np.isfinite(bars.stands_out[np.abs(bars.left_m) <= SEARCH_M]).mean())
 
 
 def _over_sides(value: np.ndarray, half_m: float, compare) -> np.ndarray:

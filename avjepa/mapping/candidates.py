@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from shapely.geometry import LineString
+from shapely.geometry import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import substring
 
 from avjepa.geometry.bands import line_poses, shifted
 from avjepa.mapping import closure_evidence, edge_evidence
-from avjepa.mapping.area_evidence import SEARCH_M, AreaReading, moved_stop_line, read_area
+from avjepa.mapping.area_evidence import SEARCH_M, AreaReading, moved_stop_line, read_area, searched_share
 from avjepa.mapping.bay_evidence import Bay, judge_bays
 from avjepa.mapping.line_evidence import LineRun, judge_line
 from avjepa.mapping.line_reading import HALF_WIDTH_M, HERE_M, PLAIN_BARS
@@ -35,6 +35,7 @@ DIVIDERS = ("lane_divider", "road_divider")
 PAINTED_AREAS = ("ped_crossing", "stop_line")
 KINDS = {"moved": "geometry", "gone": "deletion", "colour": "markings", "dashing": "type"}
 SEEN_SHARE = 0.5  # of an area, to judge it
+GLIMPSED_SHARE = 0.25  # of a stop line, beside another that is seen clearly
 SECOND_DRIVE = 0.7  # log-odds that another drive adds, of the first few; those after them see what these saw
 MOST_DRIVES = 4
 PIECE_M = 8.0  # runs of one finding that are nearer are one
@@ -130,21 +131,39 @@ def _line_candidate(element: MapElement, line: LineString, run: LineRun) -> Cand
 def painted_area_candidates(mosaic: Mosaic, element: MapElement, taken: BaseGeometry) -> Iterator[Candidate]:
     """A crosswalk or stop line that is gone, moved or worn. ``taken`` is other paint of the map."""
     reading = read_area(mosaic, element.geometry, element.layer)
-    if reading.seen_share < SEEN_SHARE or not reading.can_tell or not (reading.says_gone or reading.says_worn):
+    is_stop_line = element.layer == "stop_line"
+    if reading.seen_share < SEEN_SHARE or not reading.can_tell:
+        # Of a stop line that was hardly seen no paint may show, and another bar must be clear.
+        if is_stop_line and reading.seen_share >= GLIMPSED_SHARE and reading.stands_out < 1:
+            moved = moved_stop_line(mosaic, element.geometry, taken)
+            if moved is not None and moved[1] == 1:
+                yield _moved_candidate(element, reading, *moved)
         return
-    noun = {"ped_crossing": "crosswalk", "stop_line": "stop line"}[element.layer]
-    may_move = element.layer == "stop_line" and reading.says_gone  # one that is worn is still there
-    moved = moved_stop_line(mosaic, element.geometry, taken) if may_move else None
-    lacking = float(np.clip(1 - reading.stands_out, 0, 1)) if reading.says_gone else 0.0
-    log_odds = 2.5 * lacking + (1.2 if reading.reflects < PLAIN else 0.0) - 2 * (1 - reading.seen_share)
+    moved = moved_stop_line(mosaic, element.geometry, taken) if is_stop_line and reading.says_gone else None
     if moved is not None:
-        distance_m = moved[0].centroid.distance(element.geometry.centroid)
-        words = f"a stop line moved {distance_m:.1f} m along its road"
-        yield _area_candidate(element, "geometry", moved[0], log_odds + 2 * moved[1], reading, words)
+        yield _moved_candidate(element, reading, *moved)
     elif reading.says_gone:
-        yield _area_candidate(element, "deletion", None, log_odds, reading, f"a {noun} is gone")
-    else:
-        yield _area_candidate(element, "deletion", None, -1.0, reading, f"the paint of a {noun} is worn", degraded=True)
+        searched = searched_share(mosaic, element.geometry) if is_stop_line else 1.0  # it may lie where nobody saw
+        log_odds = _missing(reading) - 2 * (1 - searched)
+        words = "a stop line is gone" if is_stop_line else "a crosswalk is gone"
+        yield _area_candidate(element, "deletion", None, log_odds, reading, words)
+    elif reading.says_worn:  # and is still there
+        words = "the paint of a stop line is worn" if is_stop_line else "the paint of a crosswalk is worn"
+        yield _area_candidate(element, "deletion", None, -1.0, reading, words, degraded=True)
+
+
+def _missing(reading: AreaReading) -> float:
+    """Log-odds that an area without paint has none."""
+    lacking = float(
+        np.nan_to_num(np.clip(1 - reading.stands_out, 0, 1))
+    )  # of a shape that was not seen LiDAR alone tells
+    return 2.5 * lacking + (1.2 if reading.reflects < PLAIN else 0.0) - 2 * (1 - reading.seen_share)
+
+
+def _moved_candidate(element: MapElement, reading: AreaReading, place: Polygon, clear: float) -> Candidate:
+    distance_m = place.centroid.distance(element.geometry.centroid)
+    words = f"a stop line moved {distance_m:.1f} m along its road"
+    return _area_candidate(element, "geometry", place, _missing(reading) + 2 * clear, reading, words)
 
 
 def _area_candidate(
@@ -180,11 +199,15 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap, tiles: Iterable[
         road = shapely.union_all(shapely.intersection(areas, here.buffer(2 * KERB_MARGIN_M))).buffer(-KERB_MARGIN_M)
         if road.is_empty:
             continue
-        lines, parking, known = (
-            shapely.union_all([one.geometry.buffer(PAINT_MARGIN_M) for one in near if one.layer in layers])
-            for layers in (DIVIDERS, ("carpark_area",), PAINTED_AREAS)
+        lines, known, parking = (
+            shapely.union_all([one.geometry.buffer(margin_m) for one in near if one.layer in layers])
+            for layers, margin_m in (
+                (DIVIDERS, PAINT_MARGIN_M),
+                (PAINTED_AREAS, PAINT_MARGIN_M),
+                (("carpark_area",), 0.0),
+            )
         )
-        for found in new_crosswalks(mosaic, tile, Ground(road, lines, parking, known)):
+        for found in new_crosswalks(mosaic, tile, Ground(road, lines, known, parking)):
             reading = found.reading
             reflects = REFLECTS if np.isnan(reading.reflects) else reading.reflects
             log_odds = surer(3.0 * (reflects - PLAIN) + 1.0 - 2 * (1 - reading.seen_share), reading.drives)

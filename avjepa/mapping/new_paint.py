@@ -45,14 +45,14 @@ class Ground:
     Attributes:
         road: drivable area.
         lines: around painted lines.
+        known: around other paint.
         parking: where cars park.
-        known: where the map has other paint, or nothing of interest.
     """
 
     road: BaseGeometry
     lines: BaseGeometry
-    parking: BaseGeometry
     known: BaseGeometry
+    parking: BaseGeometry
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import shapely
+from shapely.affinity import translate
 from shapely.geometry import box
 
-from avjepa.mapping.area_evidence import moved_stop_line, read_area
+from avjepa.mapping.area_evidence import moved_stop_line, read_area, searched_share
+from avjepa.mapping.candidates import painted_area_candidates
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.sharpness import Views
 from avjepa.mapping.survey import SurveyedDrive
+from avjepa.mapping.vector_map import MapElement
 from tests.mapping.painted_ground import CITY, PAINT_REFLECTS, ROAD_REFLECTS, PaintedGround, index_of, straight_frames
 
 CROSSWALK = box(10, 3, 13, 11)
@@ -66,15 +69,36 @@ def test_cameras_alone_do_not_say_gone(tmp_path):
 
 @pytest.mark.parametrize("weight", [0.0, 0.2])
 def test_unseen_or_seen_from_afar_alone(tmp_path, weight):
-    """One view from 16 m weighs .2: too little to say anything."""
+    """One view from 16 m weighs .2: too little to say anything, where LiDAR met nothing."""
     ground = road()
     ground.weight *= weight
+    ground.returns[:] = 0
     reading = read_area(mosaic_of(tmp_path, ground), CROSSWALK, "ped_crossing")
     assert reading.seen_share == 0
     assert np.isnan(reading.cover)
     assert not reading.says_gone
     assert not reading.says_worn
     assert reading.drives == 0
+
+
+@pytest.mark.parametrize(("weight", "seen_share"), [(0.0, 0), (0.2, 1)])
+def test_a_glimpse_is_enough_where_lidar_sees_that_there_is_no_paint(tmp_path, weight, seen_share):
+    """No stripes can be seen from there. LiDAR alone, of a place that no camera saw, does not do."""
+    ground = road()
+    ground.weight *= weight
+    reading = read_area(mosaic_of(tmp_path, ground), CROSSWALK, "ped_crossing")
+    assert reading.seen_share == seen_share
+    assert np.isnan(reading.stands_out)
+    assert reading.says_gone == reading.can_tell == bool(weight)
+
+
+def test_a_glimpse_of_what_reflects_cannot_tell(tmp_path):
+    ground = road()
+    ground.zebra(CROSSWALK)
+    ground.weight *= 0.2
+    reading = read_area(mosaic_of(tmp_path, ground), CROSSWALK, "ped_crossing")
+    assert not reading.can_tell
+    assert not reading.says_gone
 
 
 def test_half_of_it_hidden(tmp_path):
@@ -158,3 +182,31 @@ def test_no_other_stop_line(tmp_path):
     sunny = road()
     sunny.paint(box(11.5, 0, 17, 14), (0.5, 0.0))
     assert moved_stop_line(mosaic_of(tmp_path / "sun", sunny), STOP_LINE, NOTHING) is None
+
+
+def told(folder, ground):
+    """Log-odds of what is said of the stop line, by kind, without LiDAR."""
+    ground.returns[:] = 0
+    element = MapElement("stop", "stop_line", STOP_LINE)
+    candidates = painted_area_candidates(mosaic_of(folder, ground), element, NOTHING)
+    return {one.kind: one.log_odds for one in candidates}
+
+
+def test_a_stop_line_that_was_hardly_seen_has_moved_where_another_is_clear(tmp_path):
+    """Most of it from 10 m at the best. Without another nothing is told, nor where it is painted."""
+    moved = translate(STOP_LINE, 3.5)
+    for name, shapes, kinds in (("moved", [moved], ["geometry"]), ("gone", [], []), ("both", [moved, STOP_LINE], [])):
+        ground = road()
+        for shape in shapes:
+            ground.paint(shape)
+        ground.weight[ground.within(box(9.5, 0, 11, 6.4))] = 0.4
+        assert list(told(tmp_path / name, ground)) == kinds
+
+
+def test_a_stop_line_may_have_moved_to_where_nobody_saw(tmp_path):
+    """The less of its road was seen, the less sure it is gone."""
+    seen = told(tmp_path / "seen", road())["deletion"]
+    half = road()
+    half.weight[half.within(box(12, 0, 24, 14))] = 0
+    assert told(tmp_path / "half", half)["deletion"] == pytest.approx(seen - 2 * (5.5 / 14), abs=0.15)
+    assert searched_share(mosaic_of(tmp_path / "share", half), STOP_LINE) == pytest.approx(1 - 5.5 / 14, abs=0.06)

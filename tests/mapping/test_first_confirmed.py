@@ -24,12 +24,13 @@ def judge(seen):
 
 
 def survey(folder, weights, from_m=0.0):
-    """Plain road where the map has a crosswalk, seen with another weight in every part of the drive."""
+    """Plain road where the map has a crosswalk, seen by cameras with another weight in every part of the drive."""
     frames = straight_frames(from_m, from_m + 4 * (PART_KEYFRAMES * len(weights) - 1) + 0.1)
     assert len(frames) == PART_KEYFRAMES * len(weights)
     for part, weight in enumerate(weights):
         ground = PaintedGround((0, -10, 30, 10), seed=part)
         ground.weight[:] = weight
+        ground.returns[:] = 0
         ground.write(folder, frames, part=part)
     return folder
 

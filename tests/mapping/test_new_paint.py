@@ -20,7 +20,7 @@ def road():
 
 def found(folder, ground, known=NOTHING, area=ROAD, lines=NOTHING, parking=NOTHING):
     mosaic = Mosaic([ground.write(folder / "a")])
-    return [one for tile in mosaic.tiles() for one in new_crosswalks(mosaic, tile, Ground(area, lines, parking, known))]
+    return [one for tile in mosaic.tiles() for one in new_crosswalks(mosaic, tile, Ground(area, lines, known, parking))]
 
 
 @pytest.mark.parametrize("x_m", [10.0, 24.0])
