@@ -64,6 +64,7 @@ LEAST = 0.1  # below it a candidate is not worth a look
 PAINT_M = 10.0  # paint that is further from a stop line is not taken for it
 AROUND_KERB_M = 20.0  # of an outline, to judge a kerb again
 NOTHING = shapely.GeometryCollection()
+BARRIERS_M = 3.0  # around a closed lane
 SAME_PLACE_M = 2.0  # candidates of one layer and kind that are nearer are one change
 
 Watch = Callable[[Iterable, str, int], Iterable]
@@ -183,8 +184,8 @@ def find_candidates(
     ]
     yield from crosswalks
     stripes = _sure([(crosswalk.new, crosswalk) for crosswalk in crosswalks])
-    for element in watch(near, "judging the map", len(near)):
-        yield from element_candidates(mosaic, prior, element, stripes)
+    elements = watch(near, "judging the map", len(near))
+    yield from _doubted([one for element in elements for one in element_candidates(mosaic, prior, element, stripes)])
     yield from new_stop_line_candidates(mosaic, prior, near)
     new = [*new_line_candidates(mosaic, prior, near), *map(new_way_candidate, new_ways(drives, prior))]
     painted = [element.geometry for element in near if element.layer in DIVIDERS and element.subtype != NO_PAINT]
@@ -195,6 +196,19 @@ def find_candidates(
 def _sure(shapes: Iterable[tuple[shapely.Geometry | None, Candidate]]) -> shapely.Geometry:
     """The shapes of candidates that are more likely than not."""
     return shapely.union_all([shape for shape, candidate in shapes if shape is not None and candidate.log_odds > 0])
+
+
+def _doubted(candidates: list[Candidate]) -> list[Candidate]:
+    """Candidates. Paint that turned yellow beside barriers is doubted: these are, too, and images lay them on the ground around."""
+    barriers = _sure([(one.new, one) for one in candidates if one.kind == "connectivity"])
+    is_beside = [
+        one.kind == "markings" and "yellow" in one.new_marking and one.new.distance(barriers) <= BARRIERS_M
+        for one in candidates
+    ]
+    return [
+        replace(one, log_odds=min(one.log_odds, 0.0)) if beside else one
+        for one, beside in zip(candidates, is_beside, strict=True)
+    ]
 
 
 def element_candidates(

@@ -34,6 +34,7 @@ BEHIND_M = 1.5  # behind a kerb the ground stays up; behind a hedge or a wheel i
 LEAST_RETURNS = 3
 LEAST_SHARE = 0.01  # of a return, the mean of the rows around: less is rounding
 LEAST_RUN_M = 5.0
+LEAST_KERB_M = 4.5  # of a stretch, along which the kerb was seen
 SEEN_SHARE = 0.5  # of the ground between the outline and the kerb, by cameras: behind a fence there may be anything
 ROWS_SHARE = 0.65  # of a stretch, in which the kerb was seen: what cars leave between them is less
 BEHIND_SHARE = 0.55  # of the ground behind the kerb, by the LiDAR
@@ -76,7 +77,8 @@ class EdgeRun:
     @property
     def is_certain(self) -> bool:
         """It is long enough, and enough of it and around it was seen."""
-        is_long_enough = self.length_m >= LEAST_RUN_M and self.kerb_share >= ROWS_SHARE
+        kerb_m = self.kerb_share * self.length_m
+        is_long_enough = self.length_m >= LEAST_RUN_M and self.kerb_share >= ROWS_SHARE and kerb_m >= LEAST_KERB_M
         is_known = is_known_behind(self.behind_share, self.seen_share)
         return is_long_enough and is_known and self.denied_share >= DENIED_SHARE
 

@@ -219,6 +219,20 @@ def test_pavement_where_the_map_has_road_is_no_new_crosswalk(tmp_path):
     assert {one.layer for one in changes} == {"drivable_area"}
 
 
+@pytest.mark.parametrize(("y_m", "status"), [(8.9, "candidate"), (3.0, "confirmed")])
+def test_paint_that_turned_yellow_beside_barriers_is_doubted(tmp_path, y_m, status):
+    """They are yellow, too; further away paint is believed."""
+    ground = street()
+    line = LineString([(40, y_m), (58, y_m)])
+    ground.line(line, YELLOW)
+    white = element("line", "lane_divider", line, colour="white", dashed=False)
+    report = run([ground.write(tmp_path / "a", FRAMES)], prior_of(PRIOR.elements["closed"], white))
+    assert {(one.layer, one.atomic_change): one.status for one in report.changes} == {
+        ("lane", "connectivity"): "confirmed",
+        ("lane_divider", "markings"): status,
+    }
+
+
 def test_barriers_that_only_lidar_met_close_a_lane(tmp_path):
     ground = street()
     ground.weight[:] = 0  # no image was read

@@ -5,7 +5,7 @@ import pytest
 import shapely
 from shapely.geometry import LineString, box
 
-from avjepa.mapping.edge_evidence import HALF_WIDTH_M, judge_edge, outlines
+from avjepa.mapping.edge_evidence import HALF_WIDTH_M, EdgeRun, judge_edge, outlines
 from avjepa.mapping.mosaic import Mosaic
 from tests.mapping.painted_ground import PaintedGround
 
@@ -213,3 +213,13 @@ def test_outlines_end_where_nothing_was_seen(tmp_path):
     assert south.length == north.length < 200
     assert south.coords[0][0] < south.coords[-1][0]  # the road to its left
     assert north.coords[0][0] > north.coords[-1][0]
+
+
+@pytest.mark.parametrize(
+    ("length_m", "kerb_share", "certain"),
+    [(5.5, 0.73, False), (6.5, 0.73, True), (4.75, 1.0, False), (9.0, 0.6, False)],
+)
+def test_a_kerb_is_seen_along_most_of_a_stretch_and_along_enough(length_m, kerb_share, certain):
+    """Of a kerb that is seen along 4 m nothing is told."""
+    left_m = np.full(round(length_m / 0.25), -1.0)
+    assert EdgeRun(10.0, 10.0 + length_m, left_m, 0.15, 0.9, kerb_share, 0.9, 0.9, 2).is_certain == certain
