@@ -7,7 +7,7 @@ Other drives that saw the place add to a claim, not to a doubt; unseen parts of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -23,7 +23,7 @@ from avjepa.mapping.line_evidence import LineRun, judge_line
 from avjepa.mapping.line_reading import HALF_WIDTH_M, HERE_M, PLAIN_BARS
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.new_lines import KNOWN_LINE_M, LEAST_LENGTH_M, REACH_M, as_one, guides_of, new_lines
-from avjepa.mapping.new_paint import Ground, around, new_crosswalks
+from avjepa.mapping.new_paint import Ground, around, goes_on, new_crosswalks
 from avjepa.mapping.new_stop_lines import as_stop_lines, bar_of_lane
 from avjepa.mapping.new_ways import OFF_M, NewWay
 from avjepa.mapping.reflectance import FRESH, PLAIN, REFLECTS
@@ -212,6 +212,20 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap, tiles: Iterable[
             reflects = REFLECTS if np.isnan(reading.reflects) else reading.reflects
             log_odds = surer(3.0 * (reflects - PLAIN) + 1.0 - 2 * (1 - reading.seen_share), reading.drives)
             yield _insertion("ped_crossing", found.area, log_odds, reading.seen_share, "a new crosswalk", 0.3)
+
+
+def as_one_crosswalk(crosswalks: Iterable[Candidate]) -> list[Candidate]:
+    """New crosswalks; pieces of one of which the middle was hidden, such as by cars that wait, as one, as sure as the surest."""
+    joined: list[Candidate] = []
+    for piece in sorted(crosswalks, key=lambda one: -one.new.area):
+        for number, whole in enumerate(joined):
+            if goes_on(whole.new, piece.new):
+                area = whole.new.union(piece.new).minimum_rotated_rectangle
+                joined[number] = replace(whole, new=area, log_odds=max(whole.log_odds, piece.log_odds))
+                break
+        else:
+            joined.append(piece)
+    return joined
 
 
 def _insertion(

@@ -33,6 +33,7 @@ from avjepa.mapping.candidates import (
     PAINTED_AREAS,
     SEEN_SHARE,
     Candidate,
+    as_one_crosswalk,
     closure_candidates,
     divider_candidates,
     kerb_candidates,
@@ -179,7 +180,7 @@ def find_candidates(
     pavement = _sure([(kerb.old, kerb) for kerb in kerbs])
     crosswalks = [
         crosswalk
-        for crosswalk in new_crosswalk_candidates(mosaic, prior, mosaic.tiles())
+        for crosswalk in as_one_crosswalk(new_crosswalk_candidates(mosaic, prior, mosaic.tiles()))
         if crosswalk.new.intersection(pavement).area < crosswalk.new.area / 2
     ]
     yield from crosswalks
@@ -278,8 +279,8 @@ def believed_from(
         again = new_stop_line_candidates if candidate.layer == "stop_line" else new_line_candidates
         judge_again = partial(again, prior=prior, near=prior.near(shape, PAINT_M))
     elif candidate.element_id is None:
-        tile = GRID.tile_of(GRID.cells_of(np.array([shape.centroid.coords[0]])))[0]
-        judge_again = partial(new_crosswalk_candidates, prior=prior, tiles=[(int(tile[0]), int(tile[1]))])
+        tiles = [tile for tile in mosaic.tiles() if shapely.box(*GRID.bounds_m(tile)).intersects(shape)]
+        judge_again = partial(new_crosswalk_candidates, prior=prior, tiles=tiles)
     else:
         judge_again = partial(element_candidates, prior=prior, element=prior.elements[candidate.element_id])
     return first_confirmed(

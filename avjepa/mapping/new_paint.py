@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 import shapely
 from scipy.ndimage import label
+from shapely.affinity import scale
 from shapely.geometry import MultiPoint, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from avjepa.mapping.area_evidence import FULL, AreaReading, read_area
+from avjepa.mapping.area_evidence import FULL, AreaReading, frame_of, read_area
 from avjepa.mapping.mosaic import Mosaic, stays
 from avjepa.mapping.survey import GRID
 from avjepa.mapping.tiles import Tile
@@ -35,6 +36,8 @@ BORDER_M = 0.2  # of what is looked at: strong returns may end before it
 DEPTH_M = (2.0, 7.0)  # of crosswalks, along the traffic
 WIDTH_M = (3.0, 40.0)
 MOST_PAINTED = 0.85  # of a crosswalk: stripes and gaps
+HIDDEN_M = 4.0  # between two pieces of one
+ON_LINE_SHARE = 0.7
 LEAST_ON_ROAD = 0.5  # of a crosswalk: the rest may lie where cars park
 
 
@@ -97,6 +100,13 @@ def new_crosswalks(mosaic: Mosaic, tile: Tile, ground: Ground) -> list[NewCrossw
         if on_road and reading.seen_share >= LEAST_SEEN and reading.stands_out >= 1 and bare:
             found.append(NewCrosswalk(area, reading))
     return found
+
+
+def goes_on(crosswalk: Polygon, piece: Polygon) -> bool:
+    """Another crosswalk lies on the line of the first across its road, no further than something may hide."""
+    axis, depth_m, _ = frame_of(crosswalk)
+    line = scale(axis, 9, 9).buffer(depth_m / 2, cap_style="flat")
+    return crosswalk.distance(piece) <= HIDDEN_M and piece.intersection(line).area >= ON_LINE_SHARE * piece.area
 
 
 def around(tile: Tile) -> tuple[float, float, float, float]:

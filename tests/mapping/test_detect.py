@@ -8,7 +8,7 @@ import pytest
 from shapely.geometry import LineString, box
 
 from avjepa.errors import DataError
-from avjepa.mapping.candidates import MOST_DRIVES, SECOND_DRIVE, Candidate, surer
+from avjepa.mapping.candidates import MOST_DRIVES, SECOND_DRIVE, Candidate, as_one_crosswalk, surer
 from avjepa.mapping.changes import change_id_of
 from avjepa.mapping.detect import CONFIRMED, LEAST, confidence_of, detect_changes, element_candidates, surest
 from avjepa.mapping.mosaic import Mosaic
@@ -268,6 +268,17 @@ def test_neighbours_that_are_both_gone_are_two_changes():
     assert surest([second, first]) == [first, second]
     first, second = (replace(one, layer="lane_divider") for one in (first, second))
     assert surest([second, first]) == [first]
+
+
+def test_pieces_of_a_crosswalk_are_one():
+    """Across one road, with a gap that a bus may hide; not those of two roads, nor of two places of one."""
+    left, right = candidate(box(10, 0, 13, 6), 1.0), candidate(box(10.3, 9, 13.3, 13), 2.0)
+    (one,) = as_one_crosswalk([right, left])
+    assert one.log_odds == 2.0
+    assert one.new.area == pytest.approx(3.3 * 13, rel=0.05)
+    corner, next_one = candidate(box(15, 6, 25, 9)), candidate(box(16, 0, 19, 6))
+    far = candidate(box(10, 11, 13, 16))
+    assert as_one_crosswalk([left, corner, next_one, far]) == [corner, left, next_one, far]
 
 
 def test_more_drives_make_a_claim_surer_and_no_doubt():
