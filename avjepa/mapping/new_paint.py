@@ -165,7 +165,7 @@ def _inside(area: BaseGeometry, corner: np.ndarray, shape: tuple[int, int]) -> n
     """(Y, X) bool: the cell's centre lies in the area."""
     mask = np.zeros(shape, np.uint8)
     for part in shapely.get_parts(area):
-        if isinstance(part, Polygon):
+        if isinstance(part, Polygon) and not part.is_empty:
             rings = [part.exterior, *part.interiors]
             contours = [
                 np.round(((shapely.get_coordinates(ring) - corner) / GRID.cell_m - 0.5) * 16).astype(np.int32)

@@ -67,6 +67,13 @@ def test_a_crosswalk_over_known_lines_and_parking_strips_is_whole(tmp_path):
     assert new.area.intersection(CROSSWALK).area / new.area.union(CROSSWALK).area > 0.7
 
 
+@pytest.mark.parametrize("parking", [shapely.Polygon(), box(100, 2, 110, 10)])
+def test_a_road_without_parking_strips(tmp_path, parking):
+    ground = road()
+    ground.zebra(CROSSWALK)
+    assert len(found(tmp_path, ground, parking=parking)) == 1
+
+
 def test_bays_of_a_car_park_are_no_crosswalk(tmp_path):
     ground = road()
     ground.zebra(CROSSWALK)
