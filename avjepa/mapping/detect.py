@@ -5,7 +5,8 @@
                    of it (line_evidence.py, area_evidence.py, edge_evidence.py, bay_evidence.py, closure_evidence.py), and
                    crosswalks (new_paint.py), lines (new_lines.py), stop lines (new_stop_lines.py) and ways that cars took
                    (new_ways.py) that the prior lacks
-    3  candidates  one for each difference, with its log-odds (candidates.py)
+    3  candidates  one for each difference, with its log-odds (candidates.py); what one explains is not told as another:
+                   pavement is no crosswalk, its stripes are no line that moved
     4  weighing    with an evidence file: what a frozen encoder says of each, and log-odds that were calibrated (weighing.py)
     5  changes     the surest of candidates that say the same of one place; confidence; who saw it (sightings.py), and when it
                    could first be believed (first_confirmed.py); status
