@@ -142,16 +142,18 @@ def _comes_back(shown: np.ndarray, place: LineReading) -> bool:
     What runs away from the line is another one, or a map that is off its place; what lies across its end is no line at all.
     """
     rows = np.flatnonzero(shown)
+    if not len(rows):
+        return False
     middle_m = np.median(place.aside_left_m[rows])
     on_line = np.flatnonzero(place.here >= 1)
     for end, beyond in ((rows[0], on_line[on_line < rows[0]][-1:]), (rows[-1], on_line[on_line > rows[-1]][:1])):
         left_m, gap_m = place.aside_left_m[end], np.abs(beyond - end) * ALONG_M
         if (gap_m <= PERIOD_M).any():
-            if abs(left_m) > MOST_SLOPE * (
-                gap_m[0] + SOLID_M
-            ):  # rows show a dash that begins half of SOLID_M further on
-                return False
-        elif abs(left_m - middle_m) > PARALLEL_M:
+            run_m = gap_m[0] + SOLID_M  # rows show paint that begins half of SOLID_M further on
+            is_as_drawn = abs(left_m) <= MOST_SLOPE * run_m
+        else:
+            is_as_drawn = abs(left_m - middle_m) <= PARALLEL_M
+        if not is_as_drawn:
             return False
     return True
 
