@@ -53,7 +53,7 @@ class AreaReading:
     """What is seen of an area.
 
     Attributes:
-        seen_share: of the area, in [0, 1], by cameras.
+        seen_share: of the area, in [0, 1], by cameras; from afar, too, where LiDAR tells paint from road.
         cover: share of what was seen that is clearly painted, divided by that of fresh paint of this layer: 1 fresh, 0 none; nan if
             unseen. In haze and rain it is less.
         stands_out: of the paint's shape, 1 at the least that is paint; nan where it was not seen.

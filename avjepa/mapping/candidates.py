@@ -23,7 +23,7 @@ from avjepa.mapping.line_evidence import LineRun, judge_line
 from avjepa.mapping.line_reading import HALF_WIDTH_M, HERE_M, PLAIN_BARS
 from avjepa.mapping.mosaic import Mosaic
 from avjepa.mapping.new_lines import KNOWN_LINE_M, LEAST_LENGTH_M, REACH_M, as_one, guides_of, new_lines
-from avjepa.mapping.new_paint import Ground, around, goes_on, new_crosswalks
+from avjepa.mapping.new_paint import MappedGround, around, goes_on, new_crosswalks
 from avjepa.mapping.new_stop_lines import as_stop_lines, bar_of_lane
 from avjepa.mapping.new_ways import OFF_M, NewWay
 from avjepa.mapping.reflectance import FRESH, PLAIN, REFLECTS
@@ -154,9 +154,7 @@ def painted_area_candidates(mosaic: Mosaic, element: MapElement, taken: BaseGeom
 
 def _missing(reading: AreaReading) -> float:
     """Log-odds that an area without paint has none."""
-    lacking = float(
-        np.nan_to_num(np.clip(1 - reading.stands_out, 0, 1))
-    )  # of a shape that was not seen LiDAR alone tells
+    lacking = float(np.nan_to_num(np.clip(1 - reading.stands_out, 0, 1)))  # nan: LiDAR alone tells
     return 2.5 * lacking + (1.2 if reading.reflects < PLAIN else 0.0) - 2 * (1 - reading.seen_share)
 
 
@@ -207,7 +205,7 @@ def new_crosswalk_candidates(mosaic: Mosaic, prior: ElementMap, tiles: Iterable[
                 (("carpark_area",), 0.0),
             )
         )
-        for found in new_crosswalks(mosaic, tile, Ground(road, lines, known, parking)):
+        for found in new_crosswalks(mosaic, tile, MappedGround(road, lines, known, parking)):
             reading = found.reading
             reflects = REFLECTS if np.isnan(reading.reflects) else reading.reflects
             log_odds = surer(3.0 * (reflects - PLAIN) + 1.0 - 2 * (1 - reading.seen_share), reading.drives)

@@ -71,6 +71,7 @@ class LineRun:
             strength=share * self.strength + (1 - share) * later.strength,
             seen_share=share * self.seen_share + (1 - share) * later.seen_share,
             drives=max(self.drives, later.drives),
+            reflects=float(np.fmax(self.reflects, later.reflects)),
         )
 
 

@@ -35,14 +35,17 @@ ACROSS_LINE_M = 2.0  # what is left out around a line, and as much as its paint 
 BORDER_M = 0.2  # of what is looked at: strong returns may end before it
 DEPTH_M = (2.0, 7.0)  # of crosswalks, along the traffic
 WIDTH_M = (3.0, 40.0)
-MOST_PAINTED = 0.85  # of a crosswalk: stripes and gaps
+PAINTED = (
+    0.12,
+    0.85,
+)  # share of a crosswalk: stripes and gaps, worn or wet or not; a bay of other asphalt has next to none
 HIDDEN_M = 4.0  # between two pieces of one
 ON_LINE_SHARE = 0.7
 LEAST_ON_ROAD = 0.5  # of a crosswalk: the rest may lie where cars park
 
 
 @dataclass(frozen=True)
-class Ground:
+class MappedGround:
     """What the prior map has where a crosswalk may be.
 
     Attributes:
@@ -66,7 +69,7 @@ class NewCrosswalk:
     reading: AreaReading
 
 
-def new_crosswalks(mosaic: Mosaic, tile: Tile, ground: Ground) -> list[NewCrosswalk]:
+def new_crosswalks(mosaic: Mosaic, tile: Tile, ground: MappedGround) -> list[NewCrosswalk]:
     """Crosswalks whose centre lies in a tile.
 
     Args:
@@ -95,9 +98,10 @@ def new_crosswalks(mosaic: Mosaic, tile: Tile, ground: Ground) -> list[NewCrossw
         if area is None or not shapely.box(*GRID.bounds_m(tile)).contains(area.centroid):
             continue
         reading = read_area(mosaic, area, "ped_crossing")
-        bare = reading.cover * FULL["ped_crossing"] < MOST_PAINTED  # not bright all over
+        painted = reading.cover * FULL["ped_crossing"]
+        is_striped = reading.stands_out >= 1 and PAINTED[0] <= painted < PAINTED[1]
         on_road = 1 - parking[rows, columns].mean() >= LEAST_ON_ROAD
-        if on_road and reading.seen_share >= LEAST_SEEN and reading.stands_out >= 1 and bare:
+        if on_road and reading.seen_share >= LEAST_SEEN and is_striped:
             found.append(NewCrosswalk(area, reading))
     return found
 

@@ -6,7 +6,7 @@ import shapely
 from shapely.geometry import box
 
 from avjepa.mapping.mosaic import Mosaic
-from avjepa.mapping.new_paint import Ground, new_crosswalks, strong_returns
+from avjepa.mapping.new_paint import MappedGround, new_crosswalks, strong_returns
 from tests.mapping.painted_ground import ROAD_REFLECTS, PaintedGround
 
 ROAD = box(0, 2, 50, 14)
@@ -20,7 +20,11 @@ def road():
 
 def found(folder, ground, known=NOTHING, area=ROAD, lines=NOTHING, parking=NOTHING):
     mosaic = Mosaic([ground.write(folder / "a")])
-    return [one for tile in mosaic.tiles() for one in new_crosswalks(mosaic, tile, Ground(area, lines, known, parking))]
+    return [
+        one
+        for tile in mosaic.tiles()
+        for one in new_crosswalks(mosaic, tile, MappedGround(area, lines, known, parking))
+    ]
 
 
 @pytest.mark.parametrize("x_m", [10.0, 24.0])
@@ -101,6 +105,14 @@ def test_a_bright_pavement_has_no_stripes(tmp_path):
     ground = road()
     ground.paint(box(10, 3, 22, 6), (0.25, 0.0), 2 * ROAD_REFLECTS)
     assert found(tmp_path, ground) == []
+
+
+@pytest.mark.parametrize(("contrast", "count"), [(0.15, 0), (0.3, 1)])
+def test_a_bay_of_other_asphalt_is_no_crosswalk(tmp_path, contrast, count):
+    """It reflects more than the road, with faint stripes as of tyres: hardly a cell of it is bright. Worn paint is."""
+    ground = road()
+    ground.zebra(CROSSWALK, contrast=contrast)
+    assert len(found(tmp_path, ground)) == count
 
 
 def test_known_paint_is_not_new(tmp_path):
